@@ -776,6 +776,7 @@ export const INIT = {
   model: optional("--model <dir>", TASK.model.help, directory),
   task: optional("--task <name>", TASK.task.help, taking({ words: TASKS }, oneOf(TASKS))),
   data: optional("--data <path>", TASK.data.help, file),
+  chatTemplate: TASK.chatTemplate,
   adapter: optional("--adapter <kind>", ADAPTER.adapter.help, oneOf(ADAPTER_KINDS)),
   memoryBudget: optional("--memory-budget <bytes>", "GPU memory that the run should fit into: 8GB", bytes),
   out: optional(

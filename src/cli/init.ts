@@ -2,17 +2,26 @@ import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { createInterface } from "node:readline";
 import * as v from "valibot";
-import { makeAdapter } from "../adapter/make";
+import type { Adapter } from "../adapter/adapter";
+import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 import { SafetapeError } from "../base/errors";
 import { readJson } from "../io/json";
-import { createModel, withHead } from "../model/families";
+import { createModel } from "../model/families";
+import type { Model } from "../model/model";
 import { openDirectory } from "../node/directory";
+import { dpo } from "../preference/dpo";
 import { fitMemoryBudget } from "../train/estimate/fit-memory-budget";
+import type { Objective } from "../train/options";
+import { blaming } from "./blame";
 import { entryText } from "./config-file";
 import { INIT, TRAIN } from "./flags";
-import { flagOf, readOptions, UsageError } from "./options";
+import { flagOf, oneOf, readOptions, UsageError } from "./options";
 import type { OptionSet, Print, RawOptions } from "./options";
-import { taskHead } from "./tasks/tasks";
+import { checkPath } from "./paths";
+import { FirstRows } from "./tasks/fitting";
+import type { RowSettings } from "./tasks/fitting";
+import type { TaskData } from "./tasks/task-data";
+import { isDivided } from "./tasks/tasks";
 
 const DEFAULT_FILE = "safetape.yaml";
 
@@ -25,31 +34,40 @@ interface Question {
   readonly text: string;
   /** What an empty answer means; undefined where there must be one. */
   readonly fallback?: string;
+  /** What to do where nothing is asked and there is no answer. */
+  readonly remedy?: string;
   /** Refuses an answer that cannot be right. */
-  readonly check?: (answer: string) => Promise<unknown>;
+  readonly check?: (answer: string) => unknown;
 }
 
-const CONFIG = v.record(v.string(), v.unknown());
-const configOf = async (model: string) => readJson(await openDirectory(model), "config.json", CONFIG);
+/** Answers to questions: what options give, and else what somebody is asked for, if anybody is. */
+class Answers {
+  constructor(
+    private readonly raw: RawOptions,
+    private readonly ask: Ask | undefined,
+  ) {}
 
-const QUESTIONS: readonly Question[] = [
-  {
-    name: "model",
-    text: "Directory of the model, as from the Hugging Face Hub",
-    check: async (path) => createModel(await configOf(path)),
-  },
-  { name: "task", text: `Task (${TRAIN.task.help})` },
-  {
-    name: "data",
-    text: "Directory with the task's files, or its training file",
-    async check(path) {
-      if ((await stat(path).catch(() => undefined)) === undefined)
-        throw new UsageError(`There is nothing at ${path}.`, "Give a path that exists.");
-    },
-  },
-  { name: "adapter", text: `Adapter (${TRAIN.adapter.help})`, fallback: "lora" },
-  { name: "memoryBudget", text: "GPU memory to fit into, such as 8GB (empty: no limit)", fallback: "" },
-];
+  get isAsking(): boolean {
+    return this.ask !== undefined;
+  }
+
+  /** An option as the command line gives it. @throws UsageError for a value that is not allowed. */
+  given(name: keyof typeof INIT): string | undefined {
+    const value = INIT[name].read(this.raw[name], flagOf(INIT[name]));
+    return value === undefined ? undefined : String(this.raw[name]);
+  }
+
+  /** @returns an empty text where nothing is the answer. @throws UsageError for what is missing, or wrong on the command line. */
+  async to(question: Question): Promise<string> {
+    const { name, fallback, check, remedy = "Give it, or answer the questions in a terminal." } = question;
+    const given = this.given(name);
+    if (given === undefined && this.ask) return answerTo(question, this.ask);
+    const answer = given ?? fallback;
+    if (answer === undefined) throw new UsageError(`${flagOf(INIT[name])} is missing.`, remedy);
+    if (answer !== "") await check?.(answer);
+    return answer;
+  }
+}
 
 /**
  * `safetape init [FILE]`: writes a file of options for `safetape train --config`, with comments. What is not given is asked for in a
@@ -63,26 +81,26 @@ export async function initCommand(path = DEFAULT_FILE, raw: RawOptions, print: P
   const isThere = (await stat(path).catch(() => undefined)) !== undefined;
   if (isThere && !overwrite)
     throw new UsageError(`${path} exists.`, "Give another file, or --overwrite to write over it.");
-  const answers = yes ? raw : await answered(raw, ask);
-  const text = await fileText(answers, path);
+  const text = await withAsking(yes ? undefined : (ask ?? "terminal"), async (asking) =>
+    fileText(path, new Answers(raw, asking)),
+  );
   await directory.write(basename(path), new TextEncoder().encode(text));
   print(`${path} is written: safetape train --config ${path}`);
 }
 
-/** The options that are given, and answers to questions for the others. */
-async function answered(raw: RawOptions, ask: Ask | undefined): Promise<RawOptions> {
-  const open = QUESTIONS.filter(({ name }) => raw[name] === undefined);
-  if (ask) return withAnswers(raw, open, ask);
+/** Runs something that asks in a terminal, if there is one, or in another way, or not at all. */
+async function withAsking<T>(ask: Ask | "terminal" | undefined, run: (ask?: Ask) => Promise<T>): Promise<T> {
+  if (ask !== "terminal") return run(ask);
   if (!process.stdin.isTTY) {
-    if (open.length > 0) process.stderr.write("stdin is no terminal: nothing is asked, as with --yes\n");
-    return raw;
+    process.stderr.write("stdin is no terminal: nothing is asked, as with --yes\n");
+    return run();
   }
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   terminal.once("SIGINT", () => terminal.close());
   // Lines that come before their question, as pasted ones do, wait here.
   const lines = terminal[Symbol.asyncIterator]();
   try {
-    return await withAnswers(raw, open, async (question) => {
+    return await run(async (question) => {
       terminal.setPrompt(question);
       terminal.prompt();
       const line = await lines.next();
@@ -98,18 +116,12 @@ async function answered(raw: RawOptions, ask: Ask | undefined): Promise<RawOptio
   }
 }
 
-async function withAnswers(raw: RawOptions, questions: readonly Question[], ask: Ask): Promise<RawOptions> {
-  const answers: Record<string, unknown> = { ...raw };
-  for (const question of questions) answers[question.name] = await answerTo(question, ask);
-  return answers;
-}
-
 /** The answer to a question, which is asked again until it can be right. */
-async function answerTo({ name, text, fallback, check }: Question, ask: Ask): Promise<string | undefined> {
+async function answerTo({ name, text, fallback, check }: Question, ask: Ask): Promise<string> {
   const hint = fallback === undefined || fallback === "" ? "" : ` [${fallback}]`;
   for (;;) {
     const answer = (await ask(`${text}${hint}: `)).trim() || fallback;
-    if (answer === "") return undefined;
+    if (answer === "") return "";
     if (answer === undefined) continue;
     try {
       INIT[name].read(answer, flagOf(INIT[name]));
@@ -122,54 +134,96 @@ async function answerTo({ name, text, fallback, check }: Question, ask: Ask): Pr
   }
 }
 
-/** Options in a section of the file, by name: a value, or an example in a comment. */
-interface Section {
-  readonly title: string;
-  readonly set: RawOptions;
-  readonly examples?: RawOptions;
-}
+const CONFIG = v.record(v.string(), v.unknown());
+const configOf = async (model: string) => readJson(await openDirectory(model), "config.json", CONFIG);
 
-/** The file. @throws UsageError for what is missing; what the model, the task, the adapter and the budget refuse. */
-async function fileText(raw: RawOptions, path: string): Promise<string> {
-  const { model, task, data, adapter: kind = "lora", out = "adapter", memoryBudget } = readOptions(INIT, raw);
-  for (const [name, value] of Object.entries({ model, task, data })) {
-    if (value === undefined)
-      throw new UsageError(`--${name} is missing.`, "Give it, or answer the questions in a terminal.");
-  }
-  // Checked above.
-  const chosen = { model: model!, task: task!, data: data! };
-  const config = withHead(await configOf(chosen.model), await taskHead(chosen.task, chosen.data));
-  const network = createModel(config);
-  const ofAdapter = RANKED.includes(kind) ? { rank: 8, alpha: 16 } : {};
-  const adapter = makeAdapter({ kind, ...ofAdapter });
-  adapter.peftConfig(network); // Throws for a model that has nothing for this adapter.
-  const maxLength = Math.min(network.maxLength, LENGTHS[chosen.task] ?? Number(TRAIN.maxLength.fallback));
-  const training = { epochs: 3, batch: 8, ...(!network.image && { maxLength }), lr: kind === "full" ? 2e-5 : 1e-3 };
-  if (memoryBudget !== undefined) {
-    const length = network.image ? {} : { length: maxLength };
-    fitMemoryBudget({ config, adapter, batch: training.batch, ...length }, memoryBudget);
-  }
+const DEFAULT_LENGTH = Number(TRAIN.maxLength.fallback);
+/** Tokens of a row at most, where a longer model is not told otherwise. */
+const LONGEST = 2048;
+
+/** The file. @throws UsageError for what is missing; what the model, the data, the adapter and the budget refuse. */
+async function fileText(path: string, answers: Answers): Promise<string> {
+  const model = await answers.to({
+    name: "model",
+    text: "Directory of the model, as from the Hugging Face Hub",
+    check: async (place) => createModel(await configOf(place)),
+  });
+  const config = await configOf(model);
+  const data = await answers.to({
+    name: "data",
+    text: "Directory with the data, or its training file",
+    check: (place) => checkPath("--data", place, { kind: "file" }),
+  });
+  await using rows = await FirstRows.open(data, { path: model, config });
+  const task = await taskOf(rows, data, answers);
+  const settings = await settingsOf(rows, task, answers);
+  const network = await rows.modelFor(task);
+  const lengths = network.image ? undefined : await lengthOf(rows, { task, settings, model: network });
+  const { dev } = await rows.read(task, { ...settings, maxLength: lengths?.maxLength ?? Infinity });
+  const objective = task === "dpo" ? dpo() : undefined;
+  const adapterFor = (kind: string): Adapter => fittingAdapter(kind, { model: network, objective });
+  const fitting = ADAPTER_KINDS.filter((kind) => isAllowed(() => adapterFor(kind)));
+  const kind = await answers.to({
+    name: "adapter",
+    text: `Adapter (${fitting.join(", ")})`,
+    fallback: String(TRAIN.adapter.fallback),
+    check: adapterFor,
+  });
+  const adapter = adapterFor(kind);
+  const memoryBudget = await answers.to({
+    name: "memoryBudget",
+    text: "GPU memory to fit into, such as 8GB (empty: no limit)",
+    fallback: "",
+    check(budget) {
+      const bytes = INIT.memoryBudget.read(budget, "--memory-budget")!;
+      const batch = Number(TRAIN.batch.fallback) * (objective?.rowsTogether ?? 1);
+      const length = lengths && { length: lengths.maxLength };
+      fitMemoryBudget({ config: network.config, adapter, batch, loss: objective, ...length }, bytes);
+    },
+  });
+  const ranked = RANKED.includes(kind) ? v.parse(RANK, adapter.peftConfig(network)) : undefined;
+  const isFull = kind === "full";
+  const defaultRate = Number(TRAIN.lr.fallback);
   const sections: readonly Section[] = [
     {
       title: "What is trained, on what",
-      set: { ...chosen, out },
-      examples: { baseModel: "OWNER/NAME", split: "half-dev", examples: 1000 },
+      set: { model, task, data, ...settings, out: answers.given("out") ?? "adapter" },
+      why: { eachAnswer: "the chat template writes answers of these rows in another way once the chat goes on" },
+      examples: { baseModel: "OWNER/NAME", ...(isDivided(task) && { split: "half-dev" }), examples: 1000 },
     },
     {
       title: "The adapter",
-      set: { adapter: kind, ...ofAdapter },
-      examples: RANKED.includes(kind) ? { dropout: 0.05, targets: "all-linear" } : {},
+      set: { adapter: kind, ...(ranked && { rank: ranked.r, alpha: ranked.lora_alpha }) },
+      examples: ranked ? { dropout: 0.05, targets: "all-linear" } : {},
     },
     {
       title: "Training",
-      set: { ...training, schedule: "linear", seed: 0 },
-      examples: { warmupRatio: 0.05, weightDecay: 0.01, accumulate: 4, evalEvery: 100, patience: 3 },
+      set: {
+        epochs: TRAIN.epochs.fallback,
+        batch: TRAIN.batch.fallback,
+        ...(lengths && { maxLength: lengths.maxLength }),
+        lr: isFull ? FULL_RATE : defaultRate,
+        schedule: TRAIN.schedule.fallback,
+        seed: TRAIN.seed.fallback,
+      },
+      why: {
+        ...(lengths?.why !== undefined && { maxLength: lengths.why }),
+        ...(isFull && {
+          lr: `the default, ${defaultRate}, is an adapter's, and too high for weights that were trained`,
+        }),
+      },
+      examples: {
+        warmupRatio: 0.05,
+        weightDecay: 0.01,
+        accumulate: 4,
+        ...(dev && { evalEvery: 100, patience: 3 }),
+      },
     },
     {
       title: "Memory",
-      set: memoryBudget === undefined ? {} : { memoryBudget: raw["memoryBudget"], fit: true },
+      set: memoryBudget === "" ? {} : { memoryBudget, fit: true },
       examples:
-        memoryBudget === undefined
+        memoryBudget === ""
           ? { memoryBudget: "8GB", fit: true, weights: "f16", activations: "f16", recompute: "layers" }
           : {},
     },
@@ -182,26 +236,141 @@ async function fileText(raw: RawOptions, path: string): Promise<string> {
   return [opening, ...sections.map((section) => sectionText(section, dirname(path)))].join("\n");
 }
 
+/** A rate for all weights, as in BERT's own fine-tuning. */
+const FULL_RATE = 2e-5;
+
 /** Adapters of a rank and an alpha. */
 const RANKED: readonly string[] = ["lora", "dora"];
+const RANK = v.looseObject({ r: v.number(), lora_alpha: v.number() });
 
-/** Tokens of a row, of tasks with longer texts than sentences. */
-const LENGTHS: Readonly<Record<string, number>> = {
-  squad: 384,
-  lm: 512,
-  chat: 512,
-  pairs: 512,
-  dpo: 512,
-  samsum: 512,
-  agnews: 256,
-};
+/** A task that can read the data: the one that is given, the only one, or one of several. */
+async function taskOf(rows: FirstRows, data: string, answers: Answers): Promise<string> {
+  const task = answers.given("task");
+  if (task !== undefined) {
+    const refusal = await rows.refusalOf(task);
+    if (refusal) throw new UsageError(`--task ${task}: ${refusal.fact}`, refusal.remedy, { cause: refusal });
+    return task;
+  }
+  const { names, refusal } = await rows.tasks();
+  const [first, second] = names;
+  if (first === undefined) {
+    throw new UsageError(
+      `No task reads the data at ${data}${refusal ? `: ${refusal.fact}` : "."}`,
+      refusal?.remedy ?? "Name files as a task does (guide: own data), or load them with a --plugin of train.",
+    );
+  }
+  if (second === undefined) {
+    process.stderr.write(`task ${first}, the one that reads these data with this model\n`);
+    return first;
+  }
+  return answers.to({
+    name: "task",
+    text: `Task, of those that read these data with this model (${names.join(", ")})`,
+    remedy: `Give one of those that read these data with this model: ${names.join(", ")}.`,
+    check: (name) => oneOf(names)(name, "--task"),
+  });
+}
 
-function sectionText({ title, set, examples = {} }: Section, folder: string): string {
+/**
+ * How chats are written: by the model's template, where it can write the rows, by one that is given, or in plain roles.
+ * @throws UsageError where the template cannot write the rows, and no other is given.
+ */
+async function settingsOf(
+  rows: FirstRows,
+  task: string,
+  answers: Answers,
+): Promise<Pick<RowSettings, "chatTemplate" | "eachAnswer">> {
+  /** What is needed beside the template; an error where it cannot write the rows. */
+  const tried = async (chatTemplate: string | undefined) => {
+    const refusal = await rows.refusalOf(task, { chatTemplate });
+    if (!refusal) return {};
+    const each = task === "chat" && !(await rows.refusalOf(task, { chatTemplate, eachAnswer: true }));
+    return each ? { eachAnswer: true } : refusal;
+  };
+  const given = answers.given("chatTemplate");
+  const settings = await tried(given);
+  if (!(settings instanceof SafetapeError)) return { ...(given !== undefined && { chatTemplate: given }), ...settings };
+  const { fact } = settings;
+  if (given !== undefined || !answers.isAsking) {
+    throw new UsageError(fact, "Give another --chat-template, or none for plain roles.", { cause: settings });
+  }
+  process.stderr.write(`${fact}\n`);
+  const chatTemplate = await answers.to({
+    name: "chatTemplate",
+    text: "Another chat template: a Jinja file, or none for plain roles",
+    async check(place) {
+      const result = await tried(place);
+      if (result instanceof SafetapeError) throw result;
+    },
+  });
+  return { chatTemplate, ...(await tried(chatTemplate)) };
+}
+
+/** The first length, from the default of `train` on, that cuts none of the first rows. */
+async function lengthOf(
+  rows: FirstRows,
+  {
+    task,
+    settings,
+    model,
+  }: { readonly task: string; readonly settings: Omit<RowSettings, "maxLength">; readonly model: Model },
+): Promise<{ readonly maxLength: number; readonly why?: string }> {
+  const most = Math.min(model.maxLength, LONGEST);
+  if (most <= DEFAULT_LENGTH) {
+    return { maxLength: most, ...(most < DEFAULT_LENGTH && { why: "the longest that the model takes" }) };
+  }
+  for (let maxLength = DEFAULT_LENGTH; maxLength < most; maxLength *= 2) {
+    const { truncated = 1, dropped = 0 } = await rows
+      .read(task, { ...settings, maxLength })
+      .catch(() => ({}) as Partial<TaskData>);
+    if (truncated + dropped > 0) continue;
+    return { maxLength, ...(maxLength !== DEFAULT_LENGTH && { why: longer(DEFAULT_LENGTH) }) };
+  }
+  return { maxLength: most, why: longer(DEFAULT_LENGTH) };
+}
+
+const longer = (length: number): string => `the default, ${length}, would cut some of the first rows`;
+
+/** @throws UsageError for an adapter that the model or the loss does not take. */
+function fittingAdapter(
+  kind: string,
+  { model, objective }: { readonly model: Model; readonly objective: Objective | undefined },
+): Adapter {
+  return blaming({}, { nameOf: String, otherwise: `--adapter ${kind}` }, () => {
+    const adapter = makeAdapter({ kind });
+    if (!adapter.trainsInPlace) adapter.peftConfig(model);
+    adapter.tensors(model);
+    objective?.check({ model, adapter, memory: {} });
+    return adapter;
+  });
+}
+
+function isAllowed(run: () => unknown): boolean {
+  try {
+    run();
+    return true;
+  } catch (error) {
+    if (error instanceof SafetapeError) return false;
+    throw error;
+  }
+}
+
+/** Options in a section of the file, by name: a value, or an example in a comment. */
+interface Section {
+  readonly title: string;
+  readonly set: RawOptions;
+  /** Why values are not those of `train` by default, by name. */
+  readonly why?: Readonly<Record<string, string>>;
+  readonly examples?: RawOptions;
+}
+
+function sectionText({ title, set, why = {}, examples = {} }: Section, folder: string): string {
   const options: OptionSet = TRAIN;
   const entries = (values: RawOptions, mark: string, from: string): string[] =>
     Object.entries(values).map(([name, value]) => {
       const option = options[name]!;
-      return `# ${option.help}\n${mark}${entryText(option, value, from)}`;
+      const reason = why[name] === undefined ? "" : `; ${why[name]}`;
+      return `# ${option.help}${reason}\n${mark}${entryText(option, value, from)}`;
     });
   return [`# --- ${title} ---\n`, ...entries(set, "", folder), ...entries(examples, "#", ".")].join("");
 }

@@ -1,6 +1,9 @@
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it, vi } from "vitest";
+import { createModel, lora } from "safetape";
+import { TRAIN } from "../../src/cli/flags";
 import { initCommand } from "../../src/cli/init";
+import type { RawOptions } from "../../src/cli/options";
 import { runCli } from "../support/cli";
 import { failure } from "../support/failure";
 import { useFolder } from "../support/folder";
@@ -10,6 +13,37 @@ import { layerCount, tiny } from "../support/tiny";
 const path = useFolder();
 const tinyModel = (): Promise<string> =>
   writeModel(path("model"), tiny.bert({ ...layerCount(2), vocab_size: 600 }), { tokenizer: TOKENIZERS.example });
+
+const CHAT_CONFIG = tiny.qwen3({ vocab_size: 340, max_position_embeddings: 512, num_hidden_layers: 2 });
+
+/** A model that writes chats. */
+const chatModel = (): Promise<string> => writeModel(path("model"), CHAT_CONFIG, { tokenizer: TOKENIZERS.gpt2 });
+
+/** Chats with an answer each. */
+function writeChats(answer: string): void {
+  mkdirSync(path("chats"), { recursive: true });
+  const messages = [
+    { role: "user", content: "the film?" },
+    { role: "assistant", content: answer },
+  ];
+  writeFileSync(path("chats/train.jsonl"), `${JSON.stringify({ messages })}\n`.repeat(2));
+}
+
+/** Writes asked.yaml by these answers. @returns the questions. */
+async function askedFile(answers: string[], given: RawOptions): Promise<string[]> {
+  const asked: string[] = [];
+  const say = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+  const ask = (question: string): Promise<string> => {
+    asked.push(question);
+    return Promise.resolve(answers.shift()!);
+  };
+  try {
+    await initCommand(path("asked.yaml"), given, () => undefined, ask);
+  } finally {
+    say.mockRestore();
+  }
+  return asked;
+}
 
 describe("safetape init", () => {
   it("writes a file that trains as it is, from flags alone", async () => {
@@ -39,39 +73,102 @@ describe("safetape init", () => {
   });
 
   it("asks for what is not given, again where an answer cannot be right, and plans the budget", async () => {
-    await tinyModel();
-    const asked: string[] = [];
-    const answers = [path("nowhere"), path("model"), "", "sst3", "sst2", path("model"), "much", "64MB"];
-    const say = vi.spyOn(process.stderr, "write").mockReturnValue(true);
-    const ask = (question: string): Promise<string> => {
-      asked.push(question.split(" ")[0]!);
-      return Promise.resolve(answers.shift()!);
-    };
-    try {
-      await initCommand(path("asked.yaml"), { adapter: "bitfit" }, () => undefined, ask);
-    } finally {
-      say.mockRestore();
-    }
-    const [directory, task, memory] = ["Directory", "Task", "GPU"];
-    expect(asked).toEqual([directory, directory, task, task, task, directory, memory, memory]);
+    const model = await chatModel();
+    writeChats("good");
+    const answers = [
+      path("nowhere"),
+      model,
+      "",
+      path("nowhere"),
+      path("chats"),
+      "sst2",
+      "chat",
+      "bitfit",
+      "lora",
+      "1kB",
+      "64MB",
+    ];
+    const asked = await askedFile(answers, {});
+    const [directory, task, adapter, memory] = ["Directory", "Task,", "Adapter", "GPU"];
+    expect(asked.map((question) => question.split(" ")[0])).toEqual([
+      ...[directory, directory, directory, directory, directory, task, task, adapter, adapter, memory, memory],
+    ]);
+    expect(asked[5], "what reads the data").toMatch(/\(chat, pairs\): $/);
+    expect(asked[7], "what fits the model").not.toMatch(/bitfit/);
     const text = readFileSync(path("asked.yaml"), "utf8");
-    expect(text).toMatch(/^adapter: bitfit$/m);
+    expect(text).toMatch(/^task: chat$/m);
     expect(text).toMatch(/^memory-budget: 64MB$/m);
     expect(text).toMatch(/^fit: true$/m);
-    expect(text).not.toMatch(/^rank/m);
+    expect(text, "what chats do not have").not.toMatch(/split|patience/);
+  });
+
+  it("writes the defaults of train, and says why where it does not", async () => {
+    const options = { model: await chatModel(), data: path("chats"), task: "chat", yes: true };
+    const valuesOf = async (given: object) => {
+      await initCommand(path("run.yaml"), { ...options, overwrite: true, ...given }, () => undefined);
+      return readFileSync(path("run.yaml"), "utf8");
+    };
+    writeChats("good");
+    const text = await valuesOf({});
+    for (const name of ["epochs", "batch", "maxLength", "lr", "schedule", "seed"] as const) {
+      const { usage, help, fallback } = TRAIN[name];
+      expect(text).toContain(`# ${help}\n${usage.split(" ")[0]!.slice(2)}: ${fallback}\n`);
+    }
+    const { r, lora_alpha: alpha } = lora().peftConfig(createModel(CHAT_CONFIG)) as { r: number; lora_alpha: number };
+    expect(text).toMatch(new RegExp(`^rank: ${r}$`, "m"));
+    expect(text).toMatch(new RegExp(`^alpha: ${alpha}$`, "m"));
+    writeChats("good ".repeat(100));
+    const long = await valuesOf({ adapter: "full" });
+    expect(long).toMatch(
+      /^# Longest row in tokens; the default, 128, would cut some of the first rows\nmax-length: (256|512)$/m,
+    );
+    expect(long).toMatch(/^# Learning rate; the default, 0\.001, .*\nlr: 0\.00002$/m);
+  });
+
+  it("takes the one task that reads the data, and asks for a template where the model's cannot write them", async () => {
+    const model = await chatModel();
+    const given = { model, data: path("chats"), yes: true };
+    mkdirSync(path("chats"), { recursive: true });
+    writeFileSync(path("chats/train.jsonl"), '{"prompt": "a", "chosen": "b", "rejected": "c"}\n'.repeat(2));
+    const { code, stderr } = await runCli([
+      "init",
+      path("dpo.yaml"),
+      "--model",
+      model,
+      "--data",
+      path("chats"),
+      "--yes",
+    ]);
+    expect(code, stderr).toBe(0);
+    expect(stderr).toBe("task dpo, the one that reads these data with this model");
+    expect(readFileSync(path("dpo.yaml"), "utf8")).toMatch(/^task: dpo$/m);
+    writeChats("good");
+    writeFileSync(path("model/chat_template.jinja"), "{{ raise_exception('no chats') }}");
+    const refused = initCommand(path("run.yaml"), { ...given, task: "chat" }, () => undefined);
+    expect((await failure(refused)).message).toMatch(
+      new RegExp(`^train.jsonl in ${path("chats")}, line 1: .*no chats\nGive another --chat-template, or none`),
+    );
+    const asked = await askedFile([path("model"), "none", "", ""], { ...given, yes: false, task: "chat" });
+    expect(asked.map((question) => question.split(" ")[0])).toEqual(["Another", "Another", "Adapter", "GPU"]);
+    expect(readFileSync(path("asked.yaml"), "utf8")).toMatch(/^chat-template: none$/m);
   });
 
   it.each<[string, object, string]>([
     ["a file that is there", {}, "exists.\nGive another file, or --overwrite"],
-    ["no task", { overwrite: true }, "--task is missing.\n"],
-    ["a budget that is too small", { overwrite: true, task: "sst2", memoryBudget: "1kB" }, "this run needs"],
-    ["a head that the model lacks", { overwrite: true, task: "cifar10" }, "the architecture BertFor"],
+    ["a task that is none", { overwrite: true, task: "sst3" }, "--task is sst3.\n"],
+    ["a budget that is too small", { overwrite: true, memoryBudget: "1kB" }, "this run needs"],
+    ["a task of other data", { overwrite: true, task: "dpo" }, "--task dpo: "],
+    ["a head that the model lacks", { overwrite: true, task: "cifar10" }, "--task cifar10: "],
   ])("leaves the file as it was: %s", async (_, given, message) => {
-    await tinyModel();
+    writeSentiment(path(), 16);
+    const model = await writeModel(path("model"), tiny.bert({ ...layerCount(2), vocab_size: 600 }), {
+      tokenizer: TOKENIZERS.example,
+    });
     const file = path("run.yaml");
     writeFileSync(file, "mine");
-    const options = { model: path("model"), data: path("model"), yes: true, ...given };
-    const error = await failure(() => initCommand(file, options, () => undefined));
+    const error = await failure(() =>
+      initCommand(file, { model, data: path(), task: "sst2", yes: true, ...given }, () => undefined),
+    );
     expect(error.message).toContain(message);
     expect(readFileSync(file, "utf8")).toBe("mine");
   });

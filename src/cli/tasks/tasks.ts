@@ -98,6 +98,9 @@ export const isLabelledByData = (task: string): boolean => otherTask(task)?.labe
 /** Tasks that no data are kept back for, because their texts are not counted in examples. */
 const UNDIVIDED: readonly string[] = ["lm", "chat", "pairs", "dpo", "e2e", "samsum"];
 
+/** Whether `--split` can keep data of a task of the package back. */
+export const isDivided = (task: string): boolean => !UNDIVIDED.includes(task);
+
 /** Why tasks whose rows are not a text each have neither packed rows nor batches by length. */
 const OTHER_ROWS: ReadonlyMap<string, string> = new Map([
   ["lm", "its rows are full as they are"],
