@@ -59,7 +59,7 @@ function runWords({ layer, metrics, peakBytes }: Contribution): string {
 
 /** All options that the result of a single run depends on. */
 function settingsOf(raw: RawOptions): Record<string, unknown> {
-  const { layers: _layers, out: _out, quiet: _quiet, json: _json, png: _png, ...settings } = raw;
+  const { layers: _layers, out: _out, overwrite: _overwrite, quiet: _quiet, json: _json, png: _png, ...settings } = raw;
   return settings;
 }
 

@@ -11,7 +11,6 @@ import { AnalysisSession } from "./session";
 export async function sensitivityCommand(rawWithoutPolicy: RawOptions, print: Print): Promise<void> {
   const raw = { freeze: "aflora", ...rawWithoutPolicy };
   const options = readOptions(ANALYZE, raw);
-  await checkResults(options.out, "sensitivity", raw);
   const { freeze = { policy: "aflora" } } = options;
   if (freeze.policy !== "aflora") {
     throw new UsageError(
@@ -19,6 +18,7 @@ export async function sensitivityCommand(rawWithoutPolicy: RawOptions, print: Pr
       `Give aflora, or JSON such as {"policy": "aflora", "simultaneous": true}.`,
     );
   }
+  await checkResults(options.out, "sensitivity", raw);
   using session = await AnalysisSession.open(options);
   const { model, training, engine, out, screen } = session;
   const runs = await session.progress("sensitivity", (onProgress) =>
