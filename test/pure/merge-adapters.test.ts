@@ -198,8 +198,8 @@ describe("safetape merge", () => {
   });
 
   test("takes what follows a directory's name for a weight, which is a number, and leaves nothing where it refuses", async () => {
-    for (const name of ["one", "one:b"])
-      await directoryOf(name, {}, {}, await openDirectory(path(name), { create: true }));
+    for (const place of ["one", "one:b"])
+      await directoryOf("one", {}, {}, await openDirectory(path(place), { create: true }));
     const run = (...places: readonly string[]) => mergeCommand(places, { out: path("out") }, () => undefined);
     for (const weight of ["x", "", "0.5x"]) {
       const error = await failure(run(`${path("one")}:${weight}`));
