@@ -242,6 +242,18 @@ describe("the program", () => {
     );
   });
 
+  it("says so of a study, too", async () => {
+    const methods = [{ name: "lora", adapter: { kind: "lora" }, learningRate: 1e-3 }];
+    const study = { model: "nowhere", tasks: [{ task: "sst2", data: ".", steps: 1 }], methods, seeds: [0] };
+    writeFileSync(path("study.json"), JSON.stringify(study));
+    const { code, stderr } = await runCli(["study", path("study.json")]);
+    expect(code).toBe(2);
+    expect(stderr).toBe(
+      `${path("study.json")}: model: there is no directory ${path("nowhere")}.\n` +
+        `Relative paths in ${path("study.json")} begin at its folder, ${path()}.`,
+    );
+  });
+
   it("takes back what a file or a recipe sets", async () => {
     const recipe = "safe/bert-base/cola/lora";
     writeFileSync(path("run.yaml"), `recipe: ${recipe}\nmodel: m\ndata: d\nout: o\nrank: 3\nlr: 0.5\n`);

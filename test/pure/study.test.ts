@@ -124,6 +124,11 @@ describe("a study's file", () => {
       { methods: [{ ...STUDY.methods[0], adapter: { kind: "ia3", rank: 2 } }] },
       /ia3 has no option rank/,
     ],
+    [
+      "an unknown option of a policy",
+      { methods: [{ ...STUDY.methods[0], freeze: { policy: "safe", evry: 2 } }] },
+      /^study\.json: .*: The policy safe has no option evry\./,
+    ],
     ["a baseline that is not a method", { baseline: "b" }, /baseline b is not a method/],
     ["a task without a length", { tasks: [{ task: "sst2", data: "." }] }, /sst2 has neither steps nor epochs/],
     ["a task with two", { tasks: [{ task: "sst2", data: ".", steps: 1, epochs: 1 }] }, /both steps and epochs/],

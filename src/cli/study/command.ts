@@ -10,6 +10,7 @@ import type { Model } from "../../model/model";
 import { createEngine, loadModel, openDirectory } from "../../node/index";
 import { STUDY, wordNetFor } from "../flags";
 import { readOptions, UsageError } from "../options";
+import { checkPath } from "../paths";
 import type { Print, RawOptions } from "../options";
 import { taskHead } from "../tasks/tasks";
 import { progressOn } from "../view/progress";
@@ -37,6 +38,7 @@ import type { StudyRun } from "./tables";
  */
 export async function studyCommand(path: string | undefined, raw: RawOptions, print: Print): Promise<void> {
   if (path === undefined) throw new UsageError("No study is named.", "Give its file: safetape study STUDY.json.");
+  await checkPath("study", path, { kind: "file" });
   const study = await readStudy(path);
   const { out: outPath = `${study.name}-output`, cell, collect, json } = readOptions(STUDY, raw);
   if (collect && cell !== undefined) {
@@ -44,6 +46,12 @@ export async function studyCommand(path: string | undefined, raw: RawOptions, pr
       "--collect and --cell exclude each other.",
       "A worker runs cells; --collect makes the tables.",
     );
+  }
+  if (!collect) {
+    await checkPath(`${path}: model`, study.resolve(study.model), { kind: "directory", file: path });
+    for (const { name, data } of study.tasks) {
+      await checkPath(`${path}: data of ${name}`, study.resolve(data), { kind: "file", file: path });
+    }
   }
   const cells = cellsOf(study);
   const share = collect ? undefined : shareOf(cell, process.env);

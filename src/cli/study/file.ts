@@ -10,6 +10,7 @@ import { openDirectory } from "../../node/directory";
 import { DPO_LOSSES } from "../../preference/dpo";
 import { OPTIMIZER_NAMES } from "../../optimizer/make";
 import { METRIC_NAMES } from "../evaluation";
+import { blaming } from "../blame";
 import { METEORS } from "../flags";
 import { LEAST_RATES, SEARCH_SHARE } from "../learning-rate-search";
 import type { RawOptions } from "../options";
@@ -190,8 +191,8 @@ export async function readStudy(path: string): Promise<Study> {
   checkUnique(tasks, "tasks", file);
   checkUnique(methods, "methods", file);
   for (const { name, adapter, freeze, learningRates, optimizer, loss } of methods) {
-    makeAdapter(adapter);
-    makePolicy(freeze);
+    const naming = { nameOf: String, otherwise: `${file}: ${name}` };
+    blaming({}, naming, () => [makeAdapter(adapter), makePolicy(freeze)]);
     checkName(file, "optimizer", optimizer, [...OPTIMIZER_NAMES, ...ADDED.optimizers.names]);
     checkName(file, "loss", loss, ADDED.losses.names);
     const unknown = Object.keys(learningRates).find((task) => !named.some((known) => known.name === task));
