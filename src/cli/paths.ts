@@ -19,6 +19,8 @@ export async function checkPath(
   path: string,
   { kind, file }: { readonly kind: NonNullable<Takes["path"]>; readonly file?: string | undefined },
 ): Promise<void> {
+  // Addresses are the command's concern.
+  if (/^[a-z][a-z\d+.-]*:\/\//i.test(path)) return;
   if (path === "") throw new UsageError(`${name} is "".`, "Give a path.");
   const stats = await stat(path).catch(() => undefined);
   if (stats === undefined) throw new UsageError(`${name}: there is no ${kind} ${resolve(path)}.`, beginningOf(file));

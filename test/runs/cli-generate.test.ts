@@ -199,9 +199,9 @@ describe("safetape generate", () => {
   it.each<[string, string[], RegExp]>([
     ["a system's message to a text", ["--prompt", "a", "--system", "b"], /--system needs --chat/],
     ["a missing template", ["--prompt", "a", "--chat", "--chat-template", "nothing"], /No file nothing/],
-    ["no plugin", ["--prompt", "a", "--plugin", "missing.mjs"], /^missing\.mjs cannot be loaded: .*\nGive a module/],
+    ["no plugin", ["--prompt", "a", "--plugin", "missing.mjs"], /^--plugin: there is no file .*missing\.mjs\./],
     ["no prompt", [], /--prompt is missing/],
-    ["a missing file", ["--prompts", "nothing.txt"], /No file nothing.txt/],
+    ["a missing file", ["--prompts", "nothing.txt"], /^--prompts: there is no file .*nothing\.txt\./],
     ["a stream of beams", ["--prompt", "a", "--stream", "--beams", "2"], /--stream and --beams 2 exclude each other/],
     ["a stream of JSON", ["--prompt", "a", "--stream", "--json"], /--stream and --json exclude each other/],
     ["half a beam", ["--prompt", "a", "--beams", "0.5"], /--beams is 0.5/],
