@@ -20,7 +20,6 @@ import type { OptionSet, Print, RawOptions } from "./options";
 import { checkPath } from "./paths";
 import { FirstRows } from "./tasks/fitting";
 import type { RowSettings } from "./tasks/fitting";
-import type { TaskData } from "./tasks/task-data";
 import { isDivided } from "./tasks/tasks";
 
 const DEFAULT_FILE = "safetape.yaml";
@@ -162,7 +161,8 @@ async function fileText(path: string, answers: Answers): Promise<string> {
   const { dev } = await rows.read(task, { ...settings, maxLength: lengths?.maxLength ?? Infinity });
   const objective = task === "dpo" ? dpo() : undefined;
   const adapterFor = (kind: string): Adapter => fittingAdapter(kind, { model: network, objective });
-  const fitting = ADAPTER_KINDS.filter((kind) => isAllowed(() => adapterFor(kind)));
+  const fitting: string[] = [];
+  for (const kind of ADAPTER_KINDS) if (await ifAllowed(() => adapterFor(kind))) fitting.push(kind);
   const kind = await answers.to({
     name: "adapter",
     text: `Adapter (${fitting.join(", ")})`,
@@ -280,30 +280,31 @@ async function settingsOf(
   task: string,
   answers: Answers,
 ): Promise<Pick<RowSettings, "chatTemplate" | "eachAnswer">> {
-  /** What is needed beside the template; an error where it cannot write the rows. */
-  const tried = async (chatTemplate: string | undefined) => {
+  /** What is needed beside a template, or why it cannot write the rows. */
+  const tried = async (chatTemplate?: string): Promise<{ eachAnswer?: boolean; refusal?: SafetapeError }> => {
     const refusal = await rows.refusalOf(task, { chatTemplate });
     if (!refusal) return {};
-    const each = task === "chat" && !(await rows.refusalOf(task, { chatTemplate, eachAnswer: true }));
-    return each ? { eachAnswer: true } : refusal;
+    const isWrittenEach = task === "chat" && !(await rows.refusalOf(task, { chatTemplate, eachAnswer: true }));
+    return isWrittenEach ? { eachAnswer: true } : { refusal };
   };
   const given = answers.given("chatTemplate");
-  const settings = await tried(given);
-  if (!(settings instanceof SafetapeError)) return { ...(given !== undefined && { chatTemplate: given }), ...settings };
-  const { fact } = settings;
+  const { refusal, ...settings } = await tried(given);
+  if (!refusal) return { ...(given !== undefined && { chatTemplate: given }), ...settings };
   if (given !== undefined || !answers.isAsking) {
-    throw new UsageError(fact, "Give another --chat-template, or none for plain roles.", { cause: settings });
+    throw new UsageError(refusal.fact, "Give another --chat-template, or none for plain roles.", { cause: refusal });
   }
-  process.stderr.write(`${fact}\n`);
+  process.stderr.write(`${refusal.fact}\n`);
+  let ofAnswer: { readonly eachAnswer?: boolean } = {};
   const chatTemplate = await answers.to({
     name: "chatTemplate",
     text: "Another chat template: a Jinja file, or none for plain roles",
     async check(place) {
-      const result = await tried(place);
-      if (result instanceof SafetapeError) throw result;
+      const { refusal: again, ...rest } = await tried(place);
+      if (again) throw again;
+      ofAnswer = rest;
     },
   });
-  return { chatTemplate, ...(await tried(chatTemplate)) };
+  return { chatTemplate, ...ofAnswer };
 }
 
 /** The first length, from the default of `train` on, that cuts none of the first rows. */
@@ -320,10 +321,8 @@ async function lengthOf(
     return { maxLength: most, ...(most < DEFAULT_LENGTH && { why: "the longest that the model takes" }) };
   }
   for (let maxLength = DEFAULT_LENGTH; maxLength < most; maxLength *= 2) {
-    const { truncated = 1, dropped = 0 } = await rows
-      .read(task, { ...settings, maxLength })
-      .catch(() => ({}) as Partial<TaskData>);
-    if (truncated + dropped > 0) continue;
+    const data = await ifAllowed(() => rows.read(task, { ...settings, maxLength }));
+    if (!data || data.truncated + (data.dropped ?? 0) > 0) continue;
     return { maxLength, ...(maxLength !== DEFAULT_LENGTH && { why: longer(DEFAULT_LENGTH) }) };
   }
   return { maxLength: most, why: longer(DEFAULT_LENGTH) };
@@ -345,12 +344,12 @@ function fittingAdapter(
   });
 }
 
-function isAllowed(run: () => unknown): boolean {
+/** What a function returns; undefined where it refuses. */
+async function ifAllowed<T>(run: () => T | Promise<T>): Promise<T | undefined> {
   try {
-    run();
-    return true;
+    return await run();
   } catch (error) {
-    if (error instanceof SafetapeError) return false;
+    if (error instanceof SafetapeError) return undefined;
     throw error;
   }
 }
