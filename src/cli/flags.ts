@@ -1039,11 +1039,16 @@ export function adapterFrom(
   }
   return blaming(settings, { nameOf, otherwise: `--adapter ${kind}` }, (some) => {
     const adapter = makeAdapter({ ...some, kind });
-    // Both throw for modules and layers that the model does not have.
-    if (model && !adapter.trainsInPlace) adapter.peftConfig(model);
-    if (model) adapter.tensors(model);
+    if (model) checkFit(adapter, model);
     return adapter;
   });
+}
+
+/** Checks that a model has what an adapter names or trains. @throws what the adapter throws. */
+export function checkFit(adapter: Adapter, model: Model): void {
+  if (!adapter.trainsInPlace) adapter.peftConfig(model);
+  adapter.tensors(model);
+  adapter.baseTensors?.(model);
 }
 
 /**

@@ -14,7 +14,7 @@ import { fitMemoryBudget } from "../train/estimate/fit-memory-budget";
 import type { Objective } from "../train/options";
 import { blaming } from "./blame";
 import { entryText } from "./config-file";
-import { INIT, TRAIN } from "./flags";
+import { checkFit, INIT, TRAIN } from "./flags";
 import { flagOf, oneOf, readOptions, UsageError } from "./options";
 import type { OptionSet, Print, RawOptions } from "./options";
 import { checkPath } from "./paths";
@@ -145,7 +145,10 @@ async function fileText(path: string, answers: Answers): Promise<string> {
   const model = await answers.to({
     name: "model",
     text: "Directory of the model, as from the Hugging Face Hub",
-    check: async (place) => createModel(await configOf(place)),
+    async check(place) {
+      await checkPath("--model", place, { kind: "directory" });
+      createModel(await configOf(place));
+    },
   });
   const config = await configOf(model);
   const data = await answers.to({
@@ -337,8 +340,7 @@ function fittingAdapter(
 ): Adapter {
   return blaming({}, { nameOf: String, otherwise: `--adapter ${kind}` }, () => {
     const adapter = makeAdapter({ kind });
-    if (!adapter.trainsInPlace) adapter.peftConfig(model);
-    adapter.tensors(model);
+    checkFit(adapter, model);
     objective?.check({ model, adapter, memory: {} });
     return adapter;
   });
