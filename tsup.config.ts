@@ -1,5 +1,5 @@
 import { defineConfig, type Options } from "tsup";
-import { commonJsEntries, coreInFewFiles, familiesLater, pureConstants } from "./scripts/bundle-plugins.mjs";
+import { commonJs, coreInFewFiles, familiesLater, pureConstants } from "./scripts/bundle-plugins.mjs";
 import { bundledLicences } from "./scripts/bundled-licences.mjs";
 import { ENTRIES, EVERYTHING, nodeFileOf, nodeSourceOf, sourceOf } from "./scripts/subpaths.mjs";
 import { wgslModules } from "./scripts/wgsl-modules.mjs";
@@ -44,22 +44,27 @@ const KERNELS_OF_FEW_RUNS = [
   "swap_axes",
 ];
 
-/** The drawing of reports is an ES module of its own, loaded by who draws one; CommonJS loads the very same. */
-const REPORT = { entry: "src/report/save.ts", file: "./report.js" };
-
 export default defineConfig([
-  // Node's entries share chunks, so that a class is the same class whichever entry it came from.
+  // Node's entries share chunks, so that a class is the same class whichever entry it came from. Their form in CommonJS, and that
+  // of the other entries, is made of these ES modules.
   {
     ...common,
-    entry: { ...nodeLibrary, [EVERYTHING.file]: EVERYTHING.source, cli: "src/cli/main.ts", report: REPORT.entry },
+    entry: { ...library, ...nodeLibrary, [EVERYTHING.file]: EVERYTHING.source, cli: "src/cli/main.ts" },
     format: "esm",
     splitting: true,
     clean: true,
     dts: { entry: { ...library, ...nodeLibrary } },
     // What is bundled (devDependencies: what draws reports and the terminal) has its authors' licences beside it.
-    esbuildPlugins: [wgslModules(), bundledLicences("THIRD-PARTY-LICENCES.txt"), pureConstants],
+    esbuildPlugins: [
+      wgslModules(),
+      bundledLicences("THIRD-PARTY-LICENCES.txt"),
+      pureConstants,
+      commonJs({ entries: Object.keys({ ...library, ...nodeLibrary }), only: Object.keys(library) }),
+    ],
     esbuildOptions: (options) => {
       options.mainFields = ["module", "main"];
+      // linkedom tries to require the package `canvas`, for elements that no report has. Bundlers would warn of that in every file.
+      options.alias = { canvas: "./node_modules/linkedom/commonjs/canvas-shim.cjs" };
     },
   },
   // For browsers: whole, so that a page can import it as it is, without a bundler, an import map or a looser policy.
@@ -78,30 +83,5 @@ export default defineConfig([
       coreInFewFiles,
       pureConstants,
     ],
-  },
-  // CommonJS does not share chunks: everything is in one file, so that a class is the same class there too. Its declarations are
-  // made of those of the first (scripts/commonjs-types.mjs).
-  {
-    ...common,
-    entry: { all: "src/entry/all.ts", "node-all": "src/node/entry/all.ts" },
-    format: "cjs",
-    splitting: false,
-    esbuildPlugins: [
-      commonJsEntries("dist", {
-        ...Object.fromEntries(ENTRIES.map((name) => [name, ["all", name]])),
-        ...Object.fromEntries(ENTRIES.map((name) => [nodeFileOf(name), ["node-all", name]])),
-      }),
-      wgslModules(),
-      {
-        name: "report-apart",
-        setup(build) {
-          build.onResolve({ filter: /\/report\/save$/ }, () => ({ path: REPORT.file, external: true }));
-        },
-      },
-    ],
-    // `webgpu` is an ES module: in CommonJS it can only be loaded by a real import().
-    esbuildOptions: (options) => {
-      options.supported = { "dynamic-import": true };
-    },
   },
 ]);

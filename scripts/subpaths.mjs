@@ -1,6 +1,6 @@
 // @ts-check
-// The subpaths of the package. A subpath is src/entry/NAME.ts (the core is src/core.ts), in Node src/node/entry/NAME.ts, a
-// namespace in both files all.ts there, and a part of `exports` and `typesVersions` in package.json.
+// The subpaths of the package. A subpath is src/entry/NAME.ts (the core is src/core.ts), in Node src/node/entry/NAME.ts, and a
+// part of `exports` and `typesVersions` in package.json.
 
 export const SUBPATHS = [
   "core",

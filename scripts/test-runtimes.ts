@@ -1,4 +1,5 @@
-// Trains some steps from the packed package in every runtime, and prints the loss and the adapter of each.
+// Trains some steps from the packed package in every runtime, as ES modules and as CommonJS, and prints the loss and the adapter of
+// each.
 //
 //   npm run test:runtimes [-- NAME ...]     e.g. npm run test:runtimes -- node@20 bun
 //
@@ -45,8 +46,13 @@ async function step() {
 const PRINT = `
 const { Deno, Bun } = globalThis;
 const runtime = Deno ? "Deno " + Deno.version.deno : Bun ? "Bun " + Bun.version : "Node " + process.versions.node;
-console.log("RESULT " + JSON.stringify({ runtime, ...(await step()) }));
+step().then((trained) => console.log("RESULT " + JSON.stringify({ runtime, ...trained })));
 `;
+const PROGRAM = `${STEP}${PRINT}`;
+const PROGRAMS = {
+  "step.mjs": PROGRAM,
+  "step.cjs": PROGRAM.replace(/^import (.*) from (".*");$/gm, "const $1 = require($2);"),
+};
 
 interface Trained {
   readonly runtime: string;
@@ -66,16 +72,22 @@ interface Runtime {
 const program = (name: string, program: string, args: readonly string[] = []): Runtime => ({
   packages: name === "deno" ? [name] : [name, "webgpu"],
   async train(project) {
-    writeFileSync(join(project, "step.mjs"), `${STEP}${PRINT}`);
-    const { stdout } = await run(join(project, "node_modules", program), [...args, "step.mjs"], {
-      cwd: project,
-      env: { ...process.env, DENO_DIR: join(project, "deno-cache"), DENO_NO_UPDATE_CHECK: "1" },
-      timeout: TWO_MINUTES,
-    });
-    const text = /^RESULT (.*)$/m.exec(stdout)?.[1];
-    if (text === undefined) throw new Error(`it printed no result:\n${stdout}`);
-    // The script prints this object.
-    return JSON.parse(text) as Trained;
+    const results: Trained[] = [];
+    for (const [file, code] of Object.entries(PROGRAMS)) {
+      writeFileSync(join(project, file), code);
+      const { stdout } = await run(join(project, "node_modules", program), [...args, file], {
+        cwd: project,
+        env: { ...process.env, DENO_DIR: join(project, "deno-cache"), DENO_NO_UPDATE_CHECK: "1" },
+        timeout: TWO_MINUTES,
+      });
+      const text = /^RESULT (.*)$/m.exec(stdout)?.[1];
+      if (text === undefined) throw new Error(`${file} printed no result:\n${stdout}`);
+      // The script prints this object.
+      results.push(JSON.parse(text) as Trained);
+    }
+    const [modules, commonJs] = results.map(({ losses }) => losses.join(", "));
+    if (modules !== commonJs) throw new Error(`the losses are ${modules} in ES modules and ${commonJs} in CommonJS`);
+    return results[0]!;
   },
 });
 

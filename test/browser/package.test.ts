@@ -7,7 +7,7 @@ import * as vite from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { serve } from "../../scripts/serve.mjs";
 import { ENTRIES, nodeSourceOf } from "../../scripts/subpaths.mjs";
-import { publishedFolder } from "../support/published";
+import { CLASSES_OF, publishedFolder } from "../support/published";
 import { startChromium } from "./support/chromium";
 
 const run = promisify(execFile);
@@ -33,16 +33,9 @@ async function step() {
 const NAMES = "{ createEngine, initialiseModel, lora, Trainer }";
 
 /** Source of a function of all entries' exports: the names of each, and what is wrong with their classes. */
-const SURFACE = `
+const SURFACE = `${CLASSES_OF}
 async function surface(entries) {
-  const [faults, classes] = [[], new Map()];
-  for (const [entry, values] of Object.entries(entries)) {
-    for (const [name, value] of Object.entries(values)) {
-      if (typeof value !== "function" || !String(value).startsWith("class")) continue;
-      if ((classes.get(name) ?? value) !== value) faults.push(name + " of " + entry + " is another class");
-      classes.set(name, value);
-    }
-  }
+  const { faults, classes } = classesOf(entries);
   const engine = await entries.engine.createEngine();
   if (!(engine instanceof entries.index.Engine)) faults.push("the engine of safetape/engine is not one of safetape's");
   engine.dispose();

@@ -1,13 +1,26 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
+import * as vite from "vite";
 import { beforeAll, describe, expect, test } from "vitest";
 import { withPureConstants } from "../../scripts/bundle-plugins.mjs";
 import { compactKernel } from "../../scripts/wgsl-modules.mjs";
 import { build } from "esbuild";
 import { ENTRIES, nodeFileOf, sourceOf, SUBPATHS } from "../../scripts/subpaths.mjs";
-import { publishedFolder, readScript, withStaticImports } from "../support/published";
+import { CLASSES_OF, publishedFolder, readScript, withStaticImports } from "../support/published";
 
 const CORE_LIMIT = 120_000;
 const KERNELS = readdirSync("kernels", { recursive: true, encoding: "utf8" })
@@ -19,13 +32,13 @@ beforeAll(() => {
   folder = publishedFolder();
 });
 
-/** The entries and all files that they load, at once or later. */
-function allFiles(): string[] {
-  const files = new Set(ENTRIES.flatMap((name) => withStaticImports(folder, `${name}.js`)));
+/** Entries and all files of the package that they load, at once or later. */
+function allFiles(entries: readonly string[] = ENTRIES.map((name) => `${name}.js`)): string[] {
+  const files = new Set(entries.flatMap((name) => withStaticImports(folder, name)));
   // The set grows during the loop: files that load later may load others.
   for (const name of files) {
-    const later = readScript(join(folder, name)).lazy.map((path) => path.replace("./", ""));
-    for (const file of later.flatMap((first) => withStaticImports(folder, first))) files.add(file);
+    const later = readScript(join(folder, name)).lazy.filter((path) => path.startsWith("./"));
+    for (const file of later.flatMap((path) => withStaticImports(folder, path.slice(2)))) files.add(file);
   }
   return [...files];
 }
@@ -125,6 +138,132 @@ describe("a subpath", () => {
     expect(manifest["exports"]).toEqual({ ...Object.fromEntries(expected), "./package.json": "./package.json" });
     const types = SUBPATHS.map((name): [string, string[]] => [name, [`./dist/${name}.d.ts`]]);
     expect(manifest["typesVersions"]).toEqual({ "*": Object.fromEntries(types) });
+  });
+});
+
+describe("CommonJS", () => {
+  const NODE = ENTRIES.map(nodeFileOf);
+  const ofCommonJs = (names: readonly string[]): string[] => names.map((name) => name.replace(/\.js$/, ".cjs")).sort();
+  const ofNode = (): string[] => ofCommonJs(allFiles(NODE.map((name) => `${name}.js`)));
+
+  /** Requires files in a process of Node where nothing of the package is loaded, and returns what the program prints. */
+  async function inNode(program: string): Promise<unknown> {
+    const { stdout } = await promisify(execFile)(process.execPath, ["-e", program], { cwd: folder });
+    const printed: unknown = JSON.parse(stdout);
+    return printed;
+  }
+
+  test("is split as the ES modules are: an entry loads its own files, and no other entry's", async () => {
+    const files = [...NODE, ...ENTRIES].map((name) => `${name}.cjs`);
+    // The program prints the names of the loaded files, by entry.
+    const loaded = (await inNode(`
+      const { basename, dirname } = require("node:path");
+      const own = () => Object.keys(require.cache).filter((path) => dirname(path) === process.cwd());
+      const entries = ${JSON.stringify(files)}.map((file) => {
+        for (const path of own()) delete require.cache[path];
+        require("./" + file);
+        return [file, own().map((path) => basename(path)).sort()];
+      });
+      console.log(JSON.stringify(Object.fromEntries(entries)));
+    `)) as Readonly<Record<string, readonly string[]>>;
+    const kilobytes = (file: string): number =>
+      loaded[file]!.reduce((sum, name) => sum + readFileSync(join(folder, name)).length, 0) / 1000;
+    const sizes = files.map((file) => `${file} ${kilobytes(file).toFixed(0)} kB of ${loaded[file]!.length} files`);
+    process.stdout.write(`${sizes.join(", ")}\n`);
+    for (const name of NODE) {
+      expect(loaded[`${name}.cjs`], name).toEqual(ofCommonJs(withStaticImports(folder, `${name}.js`)));
+    }
+    // Elsewhere an entry is what Node's has, or less.
+    for (const name of ENTRIES) {
+      const files = loaded[`${name}.cjs`]!.filter((file) => file !== `${name}.cjs`);
+      expect(loaded[`${nodeFileOf(name)}.cjs`], name).toEqual(expect.arrayContaining(files));
+    }
+    expect(kilobytes("metrics.cjs")).toBeLessThan(kilobytes("engine.cjs") / 4);
+    expect(kilobytes("engine.cjs")).toBeLessThan(kilobytes("core.cjs") / 2);
+    for (const later of ["loaded-tokenizer", "continue", "save"]) {
+      expect(
+        ofNode().some((file) => file.startsWith(`${later}-`)),
+        later,
+      ).toBe(true);
+      expect(Object.values(loaded).flat(), later).not.toContainEqual(expect.stringMatching(`^${later}-`));
+    }
+  });
+
+  test("exports what the ES modules do, also to what loads a file later", async () => {
+    const files = ofNode();
+    expect(files.length).toBeGreaterThan(50);
+    const copying = files.filter((file) =>
+      readFileSync(join(folder, file), "utf8").includes("exports = __toCommonJS("),
+    );
+    expect(copying, "files of which each read of an export takes long").toEqual([]);
+    const namesIn = async (paths: readonly string[]) =>
+      // The program prints the names of each file's exports.
+      (await inNode(`
+        const namesOf = async (file) => Object.keys(await import("./" + file)).sort();
+        Promise.all(${JSON.stringify(paths)}.map(namesOf)).then((all) => console.log(JSON.stringify(all)));
+      `)) as string[][];
+    // Node adds names of its own to those of a file in CommonJS, "default" among them: no file may export that.
+    const ofNodeItself = ["__esModule", "default", "module.exports"];
+    const found = (await namesIn(files)).map((names) => names.filter((name) => !ofNodeItself.includes(name)));
+    expect(found).toEqual(await namesIn(files.map((file) => file.replace(/\.cjs$/, ".js"))));
+  });
+
+  test.each([
+    ["Node", "node-"],
+    ["a page", ""],
+  ])("has the same classes in all entries for %s, and in what loads later", async (_where, prefix) => {
+    // The program prints this object.
+    const found = (await inNode(`${CLASSES_OF}
+      const names = ${JSON.stringify(ENTRIES)};
+      const entries = Object.fromEntries(names.map((name) => [name, require("./${prefix}" + name + ".cjs")]));
+      const { faults, classes } = classesOf(entries);
+      const { memoryDirectory, readImageFolder } = entries.data;
+      readImageFolder([memoryDirectory("images", { "cut.png": Uint8Array.of(137) })], {}).catch((error) => {
+        const isInstance = error instanceof entries.engine.DataError;
+        console.log(JSON.stringify({ faults, classes: classes.size, isInstance }));
+      });
+    `)) as { faults: string[]; classes: number; isInstance: boolean };
+    expect(found.faults).toEqual([]);
+    expect(found.classes).toBeGreaterThan(15);
+    expect(found.isInstance, "an error of a file that loads later").toBe(true);
+  });
+
+  /** What a bundler writes for a program that requires one name of the installed package: bytes of all files, and of the first. */
+  async function bundled(bundler: "esbuild" | "Vite", subpath: string, name: string) {
+    const project = mkdtempSync(join(tmpdir(), "safetape-require-"));
+    try {
+      mkdirSync(join(project, "node_modules"));
+      symlinkSync(process.cwd(), join(project, "node_modules", "safetape"));
+      const file = join(project, "program.cjs");
+      const outDir = join(project, "out");
+      writeFileSync(file, `const { ${name} } = require("safetape/${subpath}");\nglobalThis.used = ${name};\n`);
+      if (bundler === "esbuild") {
+        const options = { bundle: true, minify: true, splitting: true, format: "esm", logLevel: "error" } as const;
+        await build({ ...options, entryPoints: [file], outdir: outDir });
+      } else {
+        const rolldownOptions = { input: file, output: { entryFileNames: "program.js" } };
+        await vite.build({ root: project, configFile: false, logLevel: "error", build: { outDir, rolldownOptions } });
+      }
+      const sizes = readdirSync(outDir, { recursive: true, encoding: "utf8" })
+        .filter((path) => path.endsWith(".js"))
+        .map((path) => statSync(join(outDir, path)).size);
+      return { all: sizes.reduce((sum, size) => sum + size), first: statSync(join(outDir, "program.js")).size };
+    } finally {
+      rmSync(project, { recursive: true, force: true });
+    }
+  }
+
+  test.each([
+    ["esbuild", "metrics", "accuracy", 150_000, 30_000],
+    ["Vite", "metrics", "accuracy", 150_000, 30_000],
+    ["esbuild", "engine", "createEngine", 350_000, 250_000],
+    ["Vite", "engine", "createEngine", 350_000, 250_000],
+  ] as const)("%s takes safetape/%s alone for %s", async (bundler, subpath, name, limit, firstLimit) => {
+    const { all, first } = await bundled(bundler, subpath, name);
+    process.stdout.write(`${bundler}: ${subpath} ${all} bytes, of which ${first} at once\n`);
+    expect(all).toBeLessThan(limit);
+    expect(first).toBeLessThan(firstLimit);
+    expect(first).toBeGreaterThan(1000);
   });
 });
 

@@ -56,8 +56,6 @@ const TRAIN_LAYERS = [
 const ALLOWED: Record<string, (mention: Mention) => boolean> = {
   // Node's entry is the public surface and a little more.
   "node -> index": ({ file }) => file === "src/node/index.ts",
-  // All entries in one file, for CommonJS.
-  "entry -> index": ({ file }) => file === "src/entry/all.ts",
 };
 
 /** The packages that may be imported, and the units that may import them. */

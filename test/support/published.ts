@@ -48,7 +48,9 @@ function parsed(path: string): Script {
     if (ts.isCallExpression(node) || ts.isNewExpression(node)) {
       const called = node.expression.getText();
       const [first] = node.arguments ?? [];
-      if (called === "import") lazy.push(first && ts.isStringLiteralLike(first) ? first.text : "(computed)");
+      const path = first && ts.isStringLiteralLike(first) ? first.text : "(computed)";
+      if (called === "require") imports.push(path);
+      if (called === "import") lazy.push(path);
       if (/^(?:(?:globalThis|window|self)\.)?(?:eval|Function)$/.test(called)) evaluates.push(node.getText());
     }
     ts.forEachChild(node, visit);
@@ -57,14 +59,29 @@ function parsed(path: string): Script {
   return { imports, lazy, evaluates };
 }
 
-/** The names of a file and of all files that load together with it, directly or indirectly. */
+/** The names of a file and of all files of the package that load together with it, directly or indirectly. */
 export function withStaticImports(folder: string, entry: string): string[] {
   const files = new Set<string>();
   const add = (name: string): void => {
     if (files.has(name)) return;
     files.add(name);
-    for (const path of readScript(join(folder, name)).imports) add(path.replace("./", ""));
+    for (const path of readScript(join(folder, name)).imports) if (path.startsWith("./")) add(path.slice(2));
   };
   add(entry);
   return [...files];
 }
+
+/** Source of a function of the entries' exports, by entry: their classes by name, and which of one name differ. */
+export const CLASSES_OF = `
+function classesOf(entries) {
+  const [faults, classes] = [[], new Map()];
+  for (const [entry, values] of Object.entries(entries)) {
+    for (const [name, value] of Object.entries(values)) {
+      if (typeof value !== "function" || !String(value).startsWith("class")) continue;
+      if ((classes.get(name) ?? value) !== value) faults.push(name + " of " + entry + " is another class");
+      classes.set(name, value);
+    }
+  }
+  return { faults, classes };
+}
+`;
