@@ -16,7 +16,7 @@ import {
   Trainer,
 } from "safetape";
 import { ADAPTER_KINDS, makeAdapter } from "safetape/analysis";
-import { ConfigError } from "safetape/engine";
+import { ConfigError, sgd } from "safetape/engine";
 import { makeBatch, memoryDirectory } from "safetape/data";
 import type { Adapter, FreezePolicy, LoadedModel, StepReport, TrainerOptions, WeightFormat } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
@@ -122,14 +122,21 @@ const activations =
   (format: "f16" | "bf16", limit: number): Feature =>
   async (family) => {
     using model = await open(family);
-    const exact = await train(model, { steps: 3 });
-    const packed = await train(model, { steps: 3, memory: { activations: format } });
+    const run = { steps: 1, optimizer: sgd({ learningRate: 1e-2 }) };
+    const exact = await train(model, run);
+    const packed = await train(model, { ...run, memory: { activations: format } });
     expect(packed.losses[0], "the forward pass is the same").toBe(exact.losses[0]);
     expect(packed.reports[0]!.bytes.saved).toBeLessThan(0.7 * exact.reports[0]!.bytes.saved);
-    const normsOf = ({ reports }: Trained): number[] => reports.map(({ gradientNorm }) => gradientNorm);
-    expect(normsOf(packed)).not.toEqual(normsOf(exact));
-    expectClose(normsOf(packed).slice(0, 1), normsOf(exact).slice(0, 1), limit);
-    expectClose(packed.losses, exact.losses, limit);
+    // LoRA's B begins with zeros, so that after a step down the gradient it is that gradient. What further steps make of its
+    // rounding depends on how steep the loss is: Swin v2's differs by 11 % after two steps of AdamW.
+    const isB = ([name]: readonly [string, ...unknown[]]): boolean => name.endsWith("lora_B.weight");
+    const gradients = Object.entries(packed.tensors).filter(isB);
+    expect(packed.tensors).not.toEqual(exact.tensors);
+    for (const [name, values] of gradients) {
+      const expected = exact.tensors[name]!;
+      if (expected.every((value) => value === 0)) continue;
+      expect(relativeError(Float32Array.from(values), Float32Array.from(expected)), name).toBeLessThan(limit);
+    }
   };
 
 /** Quantised weights give the losses of the same weights in f32. */
