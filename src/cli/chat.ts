@@ -5,10 +5,9 @@ import type { ChatMessage } from "../data/chat";
 import { chatEndIds, chatPrompt } from "../data/jsonl";
 import { tokensBefore } from "../model/forward";
 import { loadTokenizer } from "../data/tokenizer";
-import { streamText } from "../generate/stream";
-import type { StreamOptions } from "../generate/stream";
+import { openTextSession } from "../generate/stream";
+import type { StreamOptions, TextSession } from "../generate/stream";
 import type { Continuation } from "../generate/options";
-import type { LoadedModel } from "../io/load-model";
 import { readJson } from "../io/json";
 import { createModel, withHead } from "../model/families";
 import { createEngine, loadModel, openDirectory } from "../node/index";
@@ -49,8 +48,10 @@ export async function chatCommand(raw: RawOptions): Promise<void> {
   const sampling = samplingSettings(options);
   const endIds = chatEndIds(tokenizer, template);
   const draws = isDrawing(sampling) || loaded.generationConfig["do_sample"] === true;
+  using session = await openTextSession(loaded, { ...(weights && { weights }) });
   const conversation = new Conversation(
-    loaded,
+    session,
+    loaded.model.maxLength - tokensBefore(weights?.adapter),
     {
       ...sampling,
       ...(draws && { sample: true }),
@@ -58,7 +59,6 @@ export async function chatCommand(raw: RawOptions): Promise<void> {
       ...(endIds.length > 0 && { endIds }),
       ...(options.stop && { stop: options.stop }),
       maxNewTokens: options.maxNewTokens,
-      ...(weights && { weights }),
     },
     options.system === undefined ? [] : [{ role: "system", content: options.system }],
     (messages) => chatPrompt(messages, tokenizer, { template }),
@@ -121,8 +121,10 @@ class Conversation {
   #signal: { aborted: boolean } | undefined;
 
   constructor(
-    private readonly loaded: LoadedModel,
-    private readonly options: StreamOptions,
+    private readonly session: TextSession,
+    /** Most tokens of a text. */
+    private readonly most: number,
+    private readonly options: Omit<StreamOptions, "weights">,
     private readonly first: readonly ChatMessage[],
     private readonly encode: (messages: readonly ChatMessage[]) => Int32Array,
   ) {}
@@ -147,7 +149,7 @@ class Conversation {
     const signal = (this.#signal = { aborted: false });
     try {
       const ids = this.#fitted(say);
-      const pieces = streamText(this.loaded, ids, { ...this.options, ...this.#seed(), signal });
+      const pieces = this.session.stream(ids, { ...this.options, ...this.#seed(), signal });
       let text = "";
       let next = await pieces.next();
       for (; next.done !== true; next = await pieces.next()) {
@@ -177,8 +179,7 @@ class Conversation {
 
   /** The ids of the conversation, without its oldest turns if they leave an answer no room. */
   #fitted(say: Say): Int32Array {
-    const { maxLength } = this.loaded.model;
-    const most = maxLength - tokensBefore(this.options.weights?.adapter);
+    const { most } = this;
     const room = most - Math.min(this.options.maxNewTokens ?? 0, Math.floor(most / 2));
     const idsFrom = (turn: number): Int32Array => this.encode([...this.first, ...this.#turns.slice(turn).flat()]);
     let forgotten = 0;
@@ -192,7 +193,7 @@ class Conversation {
     }
     this.#turns.splice(0, forgotten);
     const turns = forgotten === 1 ? "The oldest turn is" : `The ${forgotten} oldest turns are`;
-    if (forgotten > 0) say(`${turns} forgotten: the model's context has ${maxLength} tokens.`);
+    if (forgotten > 0) say(`${turns} forgotten: the model's context has ${most} tokens.`);
     return ids;
   }
 }

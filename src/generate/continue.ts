@@ -69,14 +69,31 @@ async function continueGroup(
     const longest = Math.max(...texts.map(({ length }) => length));
     return Math.min(model.maxLength - before, Math.ceil(longest / LENGTH_STEP) * LENGTH_STEP);
   };
+  const { kept } = parts;
   const startId = model.encoderDecoder?.startId;
   // An encoder reads the prompts; what the decoder continues is its start id.
   const sources = startId === undefined ? undefined : { texts: allPrompts, length: padded(allPrompts) };
   const prompts = startId === undefined ? allPrompts : allPrompts.map(() => [startId]);
-  const length = sources ? 1 : padded(prompts);
-  const capacity = Math.min(model.maxLength, before + length + settings.maxNewTokens);
+  const longest = sources ? 1 : padded(prompts);
+  const needed = Math.min(model.maxLength, before + longest + settings.maxNewTokens);
+  const known = kept?.begin(prompts[0]!, needed, {
+    most: model.maxLength,
+    limit: (model.constantsChangeAbove ?? Infinity) - before,
+  });
+  // Positions of kept caches are filled from the first one on.
+  const first = known === undefined || known === 0 ? 0 : before + known;
+  const unread = prompts.map((prompt) => Array.from(prompt).slice(known ?? 0));
+  const capacity = kept?.capacity ?? needed;
+  const length = sources ? 1 : Math.min(padded(unread), capacity - first);
   const rows = prompts.length * beams;
-  const sizes = { prompts: prompts.length, length, rows, capacity, sourceLength: sources?.length };
+  const sizes = {
+    prompts: prompts.length,
+    length,
+    rows,
+    capacity,
+    sourceLength: sources?.length,
+    isContinuing: first > 0,
+  };
   return GenerationSession.run(parts, sizes, async (session) => {
     const searches = prompts.map((prompt, i) => {
       // The last token need not be in the cache, since no token follows it.
@@ -87,9 +104,10 @@ async function continueGroup(
     const cacheRows = new CacheRows(rows, capacity);
     const read = sources && encodedInputs(sources, model.firstPosition);
     const firstLogits = await session.prompts({
-      ...promptTokens(prompts, length, beams, capacity),
+      ...promptTokens(unread, { length, beams, capacity, first }),
       ...(read && { encoded: read.prompts }),
     });
+    kept?.ids.push(...unread[0]!);
     const encoded = read?.rows(beams);
     const ids = new Int32Array(rows);
     searches.forEach((search, i) => {
@@ -107,6 +125,7 @@ async function continueGroup(
         last,
         ...(encoded && { encoded }),
       });
+      kept?.ids.push(ids[0]!);
       searches.forEach((search, i) => {
         if (search.isDone) return;
         for (let row = i * beams; row < i * beams + search.width; row++) cacheRows.extend(row, 1);
@@ -118,14 +137,17 @@ async function continueGroup(
   });
 }
 
-/** Prompts [prompts, length], padded on the right. Prompt i is written to the cache row of its first beam. */
-function promptTokens(prompts: readonly Prompt[], length: number, beams: number, capacity: number) {
+/** Prompts [prompts, length], padded on the right, from position `first` on. Prompt i is written to the cache row of its first beam. */
+function promptTokens(
+  prompts: readonly Prompt[],
+  { length, beams, capacity, first }: Readonly<Record<"length" | "beams" | "capacity" | "first", number>>,
+) {
   const ids = new Int32Array(prompts.length * length);
   prompts.forEach((prompt, i) => ids.set(Array.from(prompt), i * length));
   return {
     ids,
     owners: Int32Array.from({ length: prompts.length * capacity }, (_, i) => Math.floor(i / capacity) * beams),
-    starts: new Int32Array(prompts.length),
+    starts: new Int32Array(prompts.length).fill(first),
     last: Int32Array.from(prompts, (prompt) => prompt.length - 1),
   };
 }

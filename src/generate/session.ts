@@ -14,6 +14,7 @@ import type { Plan } from "../tape/plan";
 import { Recorder } from "../tape/tape";
 import { Tensor } from "../tensor";
 import { attendCached, attendEncoded, isCacheName } from "./cache";
+import type { KeptCaches } from "./kept-caches";
 
 /** A model, an adapter and what runs them. */
 export interface GenerationParts {
@@ -22,6 +23,8 @@ export interface GenerationParts {
   readonly adapter?: Adapter | undefined;
   readonly executor: Executor;
   readonly store: TensorStore;
+  /** Caches that stay after the text, of one prompt without beams and without an encoder. Default: none stay. */
+  readonly kept?: KeptCaches | undefined;
 }
 
 /** Sizes of a session. */
@@ -35,6 +38,8 @@ export interface SessionSizes {
   readonly capacity: number;
   /** Tokens of a text that an encoder reads, padding included; undefined without an encoder. */
   readonly sourceLength?: number | undefined;
+  /** Whether the prompt follows tokens in kept caches. */
+  readonly isContinuing?: boolean;
 }
 
 /** New tokens of some rows, and their positions. */
@@ -81,23 +86,26 @@ export class GenerationSession {
     sizes: SessionSizes,
     body: (session: GenerationSession) => Promise<T>,
   ): Promise<T> {
-    const { prompts, length, rows, capacity, sourceLength } = sizes;
+    const { prompts, length, rows, capacity, sourceLength, isContinuing = false } = sizes;
+    const { kept, loaded } = parts;
     const encoded = sourceLength === undefined ? undefined : { rows: prompts, capacity: sourceLength };
-    const longestAddition = length + tokensBefore(parts.adapter);
+    // What is added to kept caches may take the place of what a longer text had left there, so that a window's has room for all.
+    const longestAddition = kept ? capacity : length + tokensBefore(parts.adapter);
     const cache = { rows, capacity, longestAddition, encoded, attend: attendCached, attendEncoded };
     const batch = (size: number, tokens: number): BatchSize =>
       sourceLength === undefined ? { size, length: tokens } : { size, length: sourceLength, targetLength: tokens };
-    const prompt = tokenPlan(parts, batch(prompts, length), { ...cache, isContinuing: false });
+    const prompt = tokenPlan(parts, batch(prompts, length), { ...cache, isContinuing });
     const token = tokenPlan(parts, batch(rows, 1), { ...cache, isContinuing: true });
     const specs = new Map([...prompt.parameters].filter(([name]) => isCacheName(name)));
     const cacheBytes = [...specs.values()].reduce((sum, spec) => sum + specBytes(spec), 0);
     const generateBeside = async (): Promise<T> => {
-      const caches = await allocate(parts.loaded, specs);
+      const make = () => allocate(loaded, specs);
+      const caches = await (kept?.tensors(make) ?? make());
       try {
         return await body(new GenerationSession(parts, sizes, [prompt, token], caches));
       } finally {
         // The executor then holds again what it held before, which may need this memory.
-        caches.forEach((tensor) => tensor.dispose());
+        if (!kept) caches.forEach((tensor) => tensor.dispose());
       }
     };
     return parts.executor.beside([prompt, token], generateBeside, cacheBytes);
@@ -105,7 +113,7 @@ export class GenerationSession {
 
   /** Reads prompts [prompts, length] and returns the logits that follow each: [prompts][vocabulary]. */
   prompts(tokens: NewTokens): Promise<Float32Array[]> {
-    const { virtualTokens, prefixTokens } = this.parts.adapter ?? {};
+    const { virtualTokens, prefixTokens } = (this.sizes.isContinuing ? undefined : this.parts.adapter) ?? {};
     return this.#run(this.#prompt, tokens, virtualTokens, prefixTokens);
   }
 

@@ -2,14 +2,21 @@ import { TextPieces } from "../data/text-pieces";
 import { stopTexts } from "../io/generation-config";
 import type { LoadedModel } from "../io/load-model";
 import { generate } from "./generate";
-import type { Continuation, Prompt } from "./options";
+import type { Continuation, GenerateOptions, Prompt } from "./options";
 import type { StreamOptions } from "./stream";
 
-/** `streamText` of `./stream`, which loads this file on first use: readers of data need no model. */
+/** Continues prompts. */
+type Continue = (prompts: readonly Prompt[], options: GenerateOptions) => Promise<Continuation[]>;
+
+/**
+ * `streamText` of `./stream`, which loads this file on first use: readers of data need no model.
+ * @param proceed Default: with what `generate` allocates.
+ */
 export async function* streamPieces(
   loaded: LoadedModel,
   prompt: Prompt,
   { signal, ...options }: StreamOptions,
+  proceed: Continue = (prompts, rest) => generate(loaded, prompts, rest),
 ): AsyncGenerator<string, Continuation, undefined> {
   const { tokenizer, stop = stopTexts(loaded.generationConfig) } = options;
   const text = new TextPieces(tokenizer, loaded.model.encoderDecoder ? [] : prompt, stop);
@@ -27,7 +34,7 @@ export async function* streamPieces(
     for (; count < ids.length; count++) ready.push(text.add(ids[count]!));
     state.wake();
   };
-  const generation = generate(loaded, [prompt], { ...options, beams: 1, signal: state, onIds }).finally(() => {
+  const generation = proceed([prompt], { ...options, beams: 1, signal: state, onIds }).finally(() => {
     state.isOver = true;
     state.wake();
   });

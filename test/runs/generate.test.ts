@@ -1,12 +1,24 @@
 import { describe, expect, it } from "vitest";
-import { generate, loadAdapter, loadModel, lora, openDirectory, Trainer } from "safetape";
+import {
+  generate,
+  initialiseModel,
+  loadAdapter,
+  loadModel,
+  lora,
+  openDirectory,
+  promptTuning,
+  Trainer,
+} from "safetape";
+import { prefixTuning } from "safetape/analysis";
 import { ConfigError, DataError, MemoryBudgetError } from "safetape/engine";
-import { loadTokenizer, makeBatch, memoryDirectory, streamText } from "safetape/data";
-import type { GenerateOptions, LoadedModel, SafetapeError } from "safetape";
+import { loadTokenizer, makeBatch, memoryDirectory, openTextSession, streamText } from "safetape/data";
+import type { Adapter, GenerateOptions, LoadedModel, SafetapeError } from "safetape";
+import { elements } from "../../src/base/shape";
 import { jsonBytes } from "../../src/io/json";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
 import { readJson } from "../support/json";
+import { tiny } from "../support/tiny";
 
 interface Case {
   readonly family: string;
@@ -237,6 +249,75 @@ describe("texts", () => {
   it("are refused where their prompt is", async () => {
     using loaded = await open("gpt2");
     expect((await failure(streamText(loaded, [83], options).next(), DataError)).message).toMatch(/token id 83/);
+  });
+});
+
+describe("a session of texts", () => {
+  const bytes = { decode: (ids: Iterable<number>) => String.fromCharCode(...Array.from(ids, (id) => 97 + (id % 26))) };
+  const kinds: readonly [string, object, () => Adapter | undefined][] = [
+    ["llama", tiny.llama({ max_position_embeddings: 96 }), () => undefined],
+    ["gpt2 with virtual tokens", tiny.gpt2({ n_positions: 96 }), () => promptTuning({ tokens: 3 })],
+    ["llama with a prefix", tiny.llama({ max_position_embeddings: 96 }), () => prefixTuning({ tokens: 5 })],
+    ["gemma3 with a window", tiny.gemma3_text({ max_position_embeddings: 96 }), () => undefined],
+  ];
+
+  it.each(kinds)("of %s gives what each prompt gives by itself, and reads what is new", async (_, config, make) => {
+    using model = await initialiseModel(engine, { ...config, initializer_range: 0.5 });
+    const adapter = make();
+    const tensors = new Map(
+      adapter?.tensors(model.model).map(({ name, shape }) => {
+        const data = Float32Array.from({ length: elements(shape) }, (_, i) => Math.sin(i));
+        return [name, { shape, data }] as const;
+      }),
+    );
+    const weights = adapter && { adapter, tensors };
+    const before = engine.ledger.liveBytes;
+    const session = await openTextSession(model, { ...(weights && { weights }) });
+    const read = async (prompt: readonly number[], more: object = {}) => {
+      const options = { tokenizer: bytes, maxNewTokens: 6, endIds: [], ...more };
+      const pieces = session.stream(prompt, options);
+      let next = await pieces.next();
+      while (!next.done) next = await pieces.next();
+      const { tokenizer: _tokenizer, ...alone } = options;
+      const [expected] = await generate(model, [prompt], { ...alone, ...(weights && { weights }) });
+      expect(next.value.ids).toEqual(expected!.ids);
+      expect(next.value.score).toBeCloseTo(expected!.score, 4);
+      return [session.reusedTokens, next.value.ids] as const;
+    };
+    const first = [5, 6, 7, 8, 9, 10, 11];
+    const [none, answer] = await read(first);
+    expect(none).toBe(0);
+    // The last token of an answer has not been read.
+    const second = [...first, ...answer, 12, 13];
+    const [reused, more] = await read(second, { temperature: 0.7, seed: 4 });
+    expect(reused).toBe(first.length + answer.length - 1);
+    const third = [...first.slice(0, 4), 20, 21, 22];
+    expect((await read(third))[0], "as far as it is the same").toBe(4);
+    expect((await read(third))[0], "all but the last token").toBe(third.length - 1);
+    const long = [...third, ...second, ...more, ...second];
+    expect((await read(long))[0], "the caches have grown").toBe(0);
+    expect((await read([...long, 3]))[0]).toBe(long.length);
+    session.dispose();
+    expect(engine.ledger.liveBytes).toBe(before);
+  });
+
+  it("goes on after a text that was stopped, and writes one at a time", async () => {
+    using model = await initialiseModel(engine, tiny.llama());
+    using session = await openTextSession(model);
+    const options = { tokenizer: bytes, maxNewTokens: 8, endIds: [] };
+    const prompt = [5, 6, 7, 8];
+    const stopped = session.stream(prompt, options);
+    await stopped.next();
+    await stopped.return({ ids: [], score: 0, hasEnded: false });
+    const pieces = session.stream([...prompt, 9], options);
+    await pieces.next();
+    expect(session.reusedTokens).toBe(4);
+    expect((await failure(session.stream(prompt, options).next(), ConfigError)).message).toMatch(
+      /writing another text/,
+    );
+    let next = await pieces.next();
+    while (!next.done) next = await pieces.next();
+    expect(next.value.ids).toEqual((await generate(model, [[...prompt, 9]], { maxNewTokens: 8, endIds: [] }))[0]!.ids);
   });
 });
 
