@@ -58,7 +58,7 @@ function checkMessage(message: unknown, number: number): ChatMessage {
   if (weight !== 0 && weight !== 1 && typeof weight !== "boolean") {
     throw new DataError(
       `${where} has the weight ${JSON.stringify(weight).slice(0, 40)}`,
-      "give 1 to learn it, or 0 not to",
+      "give 1 to learn it, or 0 not to; shares of a message's loss are not implemented",
     );
   }
   if (role !== "assistant" && (output["weight"] ?? undefined) !== undefined && Number(weight) !== 0) {
