@@ -20,7 +20,7 @@ export { initialiseModel, loadModel, LoadedModel } from "./io/load-model";
 export { WEIGHT_FORMATS } from "./base/packed";
 export type { WeightFormat } from "./base/packed";
 
-export type { LoadOptions } from "./io/load-model";
+export type { InitialiseOptions, LoadOptions } from "./io/load-model";
 export { memoryDirectory } from "./io/directory";
 export type { Directory, FileContent, NewFile } from "./io/directory";
 export type { DirectoryLike, OpenOptions } from "./io/directory-like";
@@ -109,7 +109,7 @@ export type { Tokenizer } from "./data/tokenizer";
 
 export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/files";
 export type { CardResult, ModelCard } from "./io/model-card";
-export type { SaveAdapterOptions } from "./train/files";
+export type { SaveAdapterOptions, SaveModelOptions } from "./train/files";
 export type {
   BatchSource,
   CheckpointExtra,

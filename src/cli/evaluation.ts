@@ -101,10 +101,10 @@ function metricsOf(task: string, { predictions, labels, loss, count }: Evaluatio
     const entries = GLUE_TASKS[task].metrics.map((name) => [name, METRICS[name](predictions, labels)] as const);
     return { ...Object.fromEntries(entries), loss };
   }
-  // A language model's evaluation has no predictions.
-  return predictions.length > 0
-    ? { accuracy: accuracy(predictions, labels), loss }
-    : { perplexity: perplexity(loss * count, count), loss };
+  // That of a model that writes texts has no predictions.
+  const rightness = predictions.length > 0 && { accuracy: accuracy(predictions, labels) };
+  const ofTokens = (!rightness || task === "mlm") && { perplexity: perplexity(loss * count, count) };
+  return { ...ofTokens, ...rightness, loss };
 }
 
 /** Metrics of pairs of answers. */
@@ -118,6 +118,7 @@ const OF_REWARDS: readonly (keyof RewardMetrics)[] = [
 /** Metrics of heads that have their own way of scoring. */
 const OF_HEADS: Readonly<Partial<Record<Task, readonly string[]>>> = {
   causal_lm: ["perplexity"],
+  masked_lm: ["perplexity", "accuracy"],
   seq2seq: ["perplexity"],
   question_answering: ["exactMatch", "f1"],
   token_classification: ["f1", "precision", "recall", "accuracy"],

@@ -657,6 +657,10 @@ export const TRAIN = {
     taking({ words: RECIPES.map(({ name }) => name) }, text),
   ),
   ...TASK,
+  fromScratch: toggle(
+    "--from-scratch",
+    "Begin with random weights: --model needs config.json and the tokenizer alone, and --adapter is full",
+  ),
   out: required("--out <dir>", "Where to save the adapter, run.json and the report", newDirectory),
   baseModel: optional(
     "--base-model <id>",

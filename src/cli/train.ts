@@ -5,7 +5,7 @@ import { NotFiniteError } from "../base/errors";
 import type { Tokenizer } from "../data/tokenizer";
 import type { KernelChoice } from "../gpu/tuning/tuner";
 import type { Directory } from "../io/directory";
-import { loadModel } from "../io/load-model";
+import { initialiseModel, loadModel } from "../io/load-model";
 import type { LoadedModel } from "../io/load-model";
 import { readJson } from "../io/json";
 import type { ModelCard } from "../io/model-card";
@@ -78,6 +78,13 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const options = readOptions(TRAIN, raw);
   const { task, model: modelPath, data: path, out: outPath, reportPng: png, patience, lrSearch } = options;
   trainerSettings(options.freeze, options); // Throws for wrong options before anything is loaded.
+  const { fromScratch } = options;
+  if (fromScratch && options.adapter !== "full") {
+    throw new UsageError(
+      `--from-scratch has the adapter ${options.adapter}, whose base would be random.`,
+      "Give --adapter full, or leave out --from-scratch.",
+    );
+  }
   await checkApart(outPath, [modelPath]);
   const run = await ResumableRun.open(options, outPath);
   // Missing packages are reported now rather than after the training.
@@ -145,11 +152,15 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   if (truncated > 0) process.stderr.write(`${truncated} examples were cut to ${maxLength} tokens\n`);
   if (data.dropped) process.stderr.write(`${data.dropped} examples left out: no answer within ${maxLength} tokens\n`);
   if (data.packed) process.stderr.write(`${packedWords(data.packed)}\n`);
-  const loading = weights === "f32" ? "loading weights" : `loading weights and storing them as ${weights}`;
+  const verb = fromScratch ? "initialising" : "loading";
+  const loading = weights === "f32" ? `${verb} weights` : `${verb} weights and storing them as ${weights}`;
   const loadWeights = (): Promise<LoadedModel> =>
-    progress(loading, async (onProgress) =>
-      loadModel(engine, await openDirectory(modelPath), { ...head, weights, onProgress }),
-    );
+    progress(loading, async (onProgress) => {
+      const directory = await openDirectory(modelPath);
+      return fromScratch
+        ? initialiseModel(engine, config, { seed: options.seed, weights, directory })
+        : loadModel(engine, directory, { ...head, weights, onProgress });
+    });
   const prepare = async (model: LoadedModel): Promise<void> => {
     const { budget, microBatch } = memory.memory;
     const size = typeof microBatch === "number" ? microBatch / 2 : options.batch;
@@ -186,7 +197,8 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const { removedFromNames: removed } = loaded;
   if (removed.length > 0) process.stderr.write(`left out of the names of tensors: ${removed.join(", ")}\n`);
   if (loaded.unused.length > 0) process.stderr.write(`ignored tensors: ${shortList(loaded.unused)}\n`);
-  if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
+  if (loaded.initialised.length > 0 && !fromScratch)
+    process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const { seed } = options;
   const deviation = adapter.stack
     ? await progress("comparing the start with the model", () =>

@@ -7,7 +7,7 @@ import type { Sample } from "./sample";
 /**
  * Kind of a batch's labels. `class`: a class for each row; `value`: a number for each row (regression); `token`: a token id
  * (language model) or a class for each token; `span`: the first and last token of an answer for each row; `target`: the token ids of
- * another text for each row (encoder-decoder).
+ * another text for each row (encoder-decoder), or those that are predicted of it (masked language model).
  */
 export type LabelKind = "class" | "value" | "token" | "span" | "target";
 
@@ -18,6 +18,7 @@ export const LABEL_KINDS: Readonly<Record<Task, LabelKind>> = {
   token_classification: "token",
   question_answering: "span",
   causal_lm: "token",
+  masked_lm: "target",
   seq2seq: "target",
   image_classification: "class",
 };
@@ -35,6 +36,8 @@ export interface Batch extends BatchSize {
    * for "target". IGNORED_LABEL marks what is not predicted. An encoder-decoder's decoder reads them shifted right.
    */
   readonly labels: Int32Array | Float32Array;
+  /** Positions in their rows of the tokens that a masked language model predicts [size, targetLength]. */
+  readonly predicted?: Int32Array;
   /** Number of the sample in each row [rows]. Equal numbers mean equal content throughout a run. */
   readonly ids?: Int32Array;
   /** Log-probability that the reference model gives to the answer of each row, in batches of pairs of answers [size]. */

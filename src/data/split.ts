@@ -33,7 +33,7 @@ function partOf(batch: Batch, firstRow: number, size: number): Batch {
   const takeFloats = (values: Float32Array, filler: number): Float32Array =>
     fill(new Float32Array((values.length / batch.size) * size), values, filler);
   const attentionMask = take(batch.attentionMask, 0);
-  const { labels, pixels, reference } = batch;
+  const { labels, pixels, predicted, reference } = batch;
   // A padding row attends to its first position, since a softmax needs at least one.
   for (let row = batch.size - firstRow; row < size; row++) attentionMask[row * batch.length] = 1;
   return {
@@ -44,6 +44,7 @@ function partOf(batch: Batch, firstRow: number, size: number): Batch {
     tokenTypeIds: take(batch.tokenTypeIds, 0),
     labels: labels instanceof Int32Array ? take(labels, IGNORED_LABEL) : takeFloats(labels, IGNORED_LABEL),
     ...(batch.ids && { ids: batch.ids.slice(firstRow, Math.min(firstRow + size, batch.rows)) }),
+    ...(predicted && { predicted: take(predicted, 0) }),
     ...(pixels && { pixels: takeFloats(pixels, 0) }),
     ...(reference && { reference: takeFloats(reference, 0) }),
   };

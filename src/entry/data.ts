@@ -13,6 +13,8 @@ export { ImageBatches, normalisePixels } from "../data/images";
 export type { ImageBatchOptions, ImageSample, Normalisation } from "../data/images";
 export { readPreprocessor } from "../data/preprocessor";
 export type { Preprocessor } from "../data/preprocessor";
+export { framedSamples, MaskedBatches, maskingOf, specialCount } from "../data/masked-batches";
+export type { MaskingOptions, UnlabelledSample } from "../data/masked-batches";
 export { groupByLength, packSamples } from "../data/packing";
 export { blockSamples, encodeExamples } from "../data/sample";
 export type { Sample, SampleOptions, Samples } from "../data/sample";

@@ -63,7 +63,7 @@ export class LoadedModel {
     readonly removedFromNames: readonly string[] = [],
     /** Loads the model again, on the engine's current device. */
     private readonly loadAgain?: () => Promise<LoadedModel>,
-    /** Where it was loaded from; undefined for random weights. */
+    /** Where it was loaded from, or what has its tokenizer; undefined for random weights of a configuration alone. */
     readonly directory?: Directory,
   ) {
     this.generationConfig = completeModel.config;
@@ -213,6 +213,7 @@ export async function openModel(directory: Directory, options: HeadOptions): Pro
   const quantised = seemsQuantised(files) ? await import("./bitsandbytes") : undefined;
   await loadFamily(files.config);
   const config = withHead(quantised?.unquantised(files.config) ?? files.config, options);
+  await loadFamily(config);
   const asConfigured = createModel(config, files);
   const checkpoint = (await quantised?.dequantised(files, transposedNames(asConfigured))) ?? files;
   const described = await untiedIfStored(asConfigured, checkpoint);
@@ -220,16 +221,27 @@ export async function openModel(directory: Directory, options: HeadOptions): Pro
   return { model: withNewHeads(described, sources), checkpoint, sources };
 }
 
+export interface InitialiseOptions {
+  /** Default 0. */
+  readonly seed?: number;
+  /** How weights are stored (see `withWeights`). Default f32, which alone can be trained. */
+  readonly weights?: WeightFormat;
+  /** What has the model's tokenizer and the like, which `saveModel` copies. Default nothing. */
+  readonly directory?: Directory;
+}
+
 /**
- * A model with random weights, for training from scratch: matrices from N(0, initializer_range), norms 1, biases 0.
+ * A model with random weights, for training from scratch: matrices from N(0, initializer_range), norms 1, biases 0, as transformers
+ * initialises them; GPT-2's projections that end a sub-layer are smaller by the square root of twice the layers. Its task is that of
+ * the configuration, or of `withHead(config, { task })` of `safetape/models`.
  * @throws ConfigError for an invalid configuration, OutOfMemoryError.
  */
 export async function initialiseModel(
   engine: Engine,
   config: Readonly<Record<string, unknown>>,
-  options: { readonly seed?: number; readonly weights?: WeightFormat } = {},
+  options: InitialiseOptions = {},
 ): Promise<LoadedModel> {
-  const { seed = 0, weights: format = "f32" } = options;
+  const { seed = 0, weights: format = "f32", directory } = options;
   await loadFamily(config);
   const model = withWeights(createModel(config), format);
   const random = new Random(seed);
@@ -239,7 +251,9 @@ export async function initialiseModel(
       weights.set(parameter.name, (await uploader.upload(parameter, initial(parameter, config, random))).tensor);
     }
     const loadAgain = (): Promise<LoadedModel> => initialiseModel(engine, config, options);
-    return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), [], [], loadAgain);
+    const names = [...weights.keys()];
+    const place = "random weights";
+    return new LoadedModel(engine, model, weights, place, names, new Set(), [], [], loadAgain, directory);
   });
 }
 
@@ -375,7 +389,7 @@ function initial(parameter: ParameterSpec, config: Readonly<Record<string, unkno
   const { name, isBuffer, initial: value = isBuffer || name.endsWith(".bias") ? 0 : undefined } = parameter;
   if (value === undefined && isScale(parameter)) return ones(parameter);
   const range = config["initializer_range"];
-  const deviation = typeof range === "number" ? range : 0.02;
+  const deviation = (typeof range === "number" ? range : 0.02) * (parameter.initialScale ?? 1);
   if (value !== undefined) return (first, end) => new Float32Array(end - first).fill(value);
   return (first, end) => Float32Array.from({ length: end - first }, () => random.normal() * deviation);
 }

@@ -3,7 +3,7 @@ import { Registry } from "../base/registry";
 import { bert, electra, roberta, xlmRoberta } from "./bert";
 import { labelNamesOf } from "./config";
 import type { StoredNames } from "./config";
-import { FURTHER_FAMILIES, FURTHER_TYPES, loadFurther } from "./further-families";
+import { FURTHER_FAMILIES, FURTHER_HEADS, FURTHER_TYPES, loadFurther, loadHeads } from "./further-families";
 import type { Family, Model, Task } from "./model";
 
 /** The function that makes a model from its config.json, by `model_type`. */
@@ -26,6 +26,14 @@ export interface AddedFamily {
 /** Families of a program's own, by `model_type`; see `registerFamily`. */
 export const ADDED_FAMILIES = new Registry<AddedFamily>("model family");
 
+/**
+ * Key of config.json for a task that `architectures` does not tell: published checkpoints say BertForMaskedLM, and are loaded to be
+ * fine-tuned. Other programs ignore it.
+ */
+const TASK_KEY = "safetape_task";
+
+const isMasked = (config: Readonly<Record<string, unknown>>): boolean => config[TASK_KEY] === "masked_lm";
+
 /** Values of `model_type` that come with the package. */
 export const MODEL_TYPES: readonly string[] = [...Object.keys(FAMILIES), ...FURTHER_TYPES];
 
@@ -36,6 +44,7 @@ export const MODEL_TYPES: readonly string[] = [...Object.keys(FAMILIES), ...FURT
 export async function loadFamily(config: Readonly<Record<string, unknown>>): Promise<void> {
   const type = config["model_type"];
   if (typeof type === "string" && FURTHER_TYPES.includes(type)) await loadFurther(type);
+  if (isMasked(config)) await loadHeads();
 }
 
 function familyOf(type: unknown): Family {
@@ -44,7 +53,7 @@ function familyOf(type: unknown): Family {
   const family = shipped ?? ADDED_FAMILIES.get(String(type))?.family;
   if (family) return family;
   if (MODEL_TYPES.includes(String(type))) {
-    throw new ConfigError(`The family ${String(type)} is not loaded.`, "Call `await loadFamily(config)` first.");
+    throw notLoaded(type);
   }
   throw new ConfigError(
     type === undefined
@@ -54,13 +63,20 @@ function familyOf(type: unknown): Family {
   );
 }
 
+const notLoaded = (type: unknown): ConfigError =>
+  new ConfigError(`The family ${String(type)} is not loaded.`, "Call `await loadFamily(config)` first.");
+
 /**
  * The model that a config.json describes, without weights.
  * @param stored the checkpoint whose weights it will have, where there is one.
  * @throws ConfigError for an unsupported `model_type` or activation, an invalid value, or, in a page, a family that is not loaded.
  */
 export function createModel(config: Readonly<Record<string, unknown>>, stored?: StoredNames): Model {
-  return familyOf(config["model_type"])(config, stored);
+  const family = familyOf(config["model_type"]);
+  if (!isMasked(config)) return family(config, stored);
+  const { maskedLm } = FURTHER_HEADS;
+  if (!maskedLm) throw notLoaded(config["model_type"]);
+  return maskedLm(family({ ...config, architectures: [ENDINGS.token_classification] }, stored), config);
 }
 
 /** Beginnings of Hugging Face's names of architectures, by `model_type`. */
@@ -103,6 +119,7 @@ const ENDINGS: Readonly<Record<Task, string>> = {
   token_classification: "ForTokenClassification",
   question_answering: "ForQuestionAnswering",
   causal_lm: "ForCausalLM",
+  masked_lm: "ForMaskedLM",
   seq2seq: "ForConditionalGeneration",
   image_classification: "ForImageClassification",
 };
@@ -114,7 +131,10 @@ const LANGUAGE_MODELS: Readonly<Record<string, string>> = { gpt2: "GPT2LMHeadMod
 const FIXED_LABELS: Readonly<Partial<Record<Task, number>>> = { regression: 1, question_answering: 2 };
 
 export interface HeadOptions {
-  /** The head's task; "generation" is that of a model that writes texts. Default the one that `architectures` names. */
+  /**
+   * The head's task; "generation" is that of a model that writes texts. Default the one that `architectures` names, but for masked
+   * language models, which are loaded to be fine-tuned.
+   */
   readonly task?: Task | "generation" | undefined;
   /** Number of labels, in place of `num_labels`. Without `task`, it makes the model a classifier. */
   readonly labels?: number | undefined;
@@ -139,11 +159,12 @@ export function withHead(config: Readonly<Record<string, unknown>>, options: Hea
   const labels = options.labels ?? FIXED_LABELS[task];
   const irregular = task === "causal_lm" ? LANGUAGE_MODELS[type] : undefined;
   const architecture = irregular ?? `${ARCHITECTURES[type] ?? added?.architecture ?? type}${ENDINGS[task]}`;
-  const { problem_type: problem, ...rest } = config;
+  const { problem_type: problem, [TASK_KEY]: _task, ...rest } = config;
   const keepsProblem =
     problem !== undefined && problem !== "regression" && task === "sequence_classification" && labels !== 1;
   const kind = task === "regression" ? { problem_type: "regression" } : keepsProblem ? { problem_type: problem } : {};
-  const changed = { ...rest, ...kind, architectures: [architecture] };
+  const marked = task === "masked_lm" && { [TASK_KEY]: task };
+  const changed = { ...rest, ...kind, ...marked, architectures: [architecture] };
   if (labelNames) return withLabelNames(changed, keptNames(config, architecture, labelNames));
   return labels === undefined ? changed : withLabels(changed, labels);
 }

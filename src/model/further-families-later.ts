@@ -1,3 +1,4 @@
+import type { maskedLanguageModel } from "./masked-lm";
 import type { Family } from "./model";
 
 /** Loads a family, by `model_type`. */
@@ -34,4 +35,11 @@ export const FURTHER_TYPES: readonly string[] = Object.keys(LOADERS);
 
 export async function loadFurther(type: string): Promise<void> {
   FURTHER_FAMILIES[type] ??= await LOADERS[type]!();
+}
+
+/** As in further-families.ts; those that were loaded. */
+export const FURTHER_HEADS: { maskedLm?: typeof maskedLanguageModel } = {};
+
+export async function loadHeads(): Promise<void> {
+  FURTHER_HEADS.maskedLm ??= (await import("./masked-lm")).maskedLanguageModel;
 }

@@ -7,6 +7,7 @@ import { gemma2, gemma3 } from "./gemma";
 import { gptNeoX } from "./gpt-neox";
 import { gpt2 } from "./gpt2";
 import { llama } from "./llama";
+import { maskedLanguageModel } from "./masked-lm";
 import { mistral } from "./mistral";
 import type { Family } from "./model";
 import { modernbert } from "./modernbert";
@@ -48,5 +49,11 @@ export const FURTHER_FAMILIES: Readonly<Record<string, Family>> = {
 
 export const FURTHER_TYPES: readonly string[] = Object.keys(FURTHER_FAMILIES);
 
+/** Heads that few runs need. */
+export const FURTHER_HEADS: { readonly maskedLm?: typeof maskedLanguageModel } = { maskedLm: maskedLanguageModel };
+
 /** Adds a family to `FURTHER_FAMILIES`, where it is not there from the start. */
 export async function loadFurther(_type: string): Promise<void> {}
+
+/** Adds what is missing to `FURTHER_HEADS`. */
+export async function loadHeads(): Promise<void> {}

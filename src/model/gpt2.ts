@@ -178,7 +178,12 @@ function gpt2Parameters(c: Config, projections: readonly Projection[]): Paramete
   return [
     { name: "transformer.wte.weight", shape: [c.vocab_size, d], layer: "below" },
     { name: "transformer.wpe.weight", shape: [c.n_positions, d], layer: "below" },
-    ...projections.flatMap((projection) => projectionParameters(projection)),
+    ...projections
+      .flatMap((projection) => projectionParameters(projection))
+      .map((spec) => {
+        const endsSubLayer = spec.name.endsWith(".c_proj.weight");
+        return endsSubLayer ? { ...spec, initialScale: 1 / Math.sqrt(2 * c.n_layer) } : spec;
+      }),
     ...Array.from({ length: c.n_layer }, (_, layer) => layerNorms(layer)).flat(),
     ...normParameters("transformer.ln_f", d, undefined),
   ];

@@ -23,6 +23,8 @@ export interface ParameterSpec {
   readonly dtype?: WeightFormat;
   /** All its elements in a model of random weights. Default random numbers, ones for norms, zeros for biases. */
   readonly initial?: number;
+  /** Factor of the random numbers, whose deviation is config.json's `initializer_range`. Default 1. */
+  readonly initialScale?: number;
   /** Whether it is a constant of the checkpoint, which is never trained, and zeros where a file lacks it. Default false. */
   readonly isBuffer?: boolean;
 }
@@ -65,7 +67,10 @@ export interface BatchSize {
   readonly size: number;
   /** Tokens of a row, padding included; of an encoder-decoder's encoder. */
   readonly length: number;
-  /** Tokens of a row of an encoder-decoder's decoder, padding included; undefined for other models. */
+  /**
+   * Tokens of a row of an encoder-decoder's decoder, padding included, or those that a masked language model predicts of a row;
+   * undefined for other models.
+   */
   readonly targetLength?: number | undefined;
   /** Whether rows hold several texts: positions then begin anew with each, and no text sees another. Default false. */
   readonly isPacked?: boolean | undefined;
@@ -90,6 +95,7 @@ export type Task =
   | "token_classification"
   | "question_answering"
   | "causal_lm"
+  | "masked_lm"
   | "seq2seq"
   | "image_classification";
 
@@ -182,7 +188,7 @@ export interface Model {
   readonly hiddenDropout: number;
   /** Modules of the task's head, which are trained in addition to an adapter (PEFT's `modules_to_save`). */
   readonly heads: readonly string[];
-  /** Norms that only the task's head reads, but that belong to the checkpoint as a pooler does. Default none. */
+  /** Norms, and other modules without a projection, that only the task's head reads, but that belong to the checkpoint as a pooler does. Default none. */
   readonly normsOfHead?: readonly string[];
   /** `target_modules` of an adapter that names none, as in PEFT. */
   readonly defaultTargets: readonly string[];
@@ -222,7 +228,10 @@ export interface Model {
   layer(forward: Forward, index: number, x: Value): Value;
   /** A layer in two parts, each with its residual and its norms; undefined where a layer is not one after the other. */
   readonly parts?: LayerParts;
-  /** Records the head: hidden states to logits [size, classes], or [size, tokens, classes] for tasks on tokens. */
+  /**
+   * Records the head: hidden states to logits [size, classes], or [size, tokens, classes] for tasks on tokens, of which a masked
+   * language model's are those that are predicted.
+   */
   head(forward: Forward, x: Value): Value;
   /** Input [size, tokens, hiddenSize], weight [vocabularySize, hiddenSize] and bias of a language model's last projection. */
   readonly output?: ((forward: Forward, x: Value) => LanguageModelOutput) | undefined;

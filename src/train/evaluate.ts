@@ -37,7 +37,7 @@ export interface Evaluation {
 
 /**
  * Receives each batch's logits: [size, classes], [size, length, classes] for token classification, or [size, length, 2] for
- * question answering. For models that write texts, it is called with what an objective shows, and otherwise not.
+ * question answering, or [size, targetLength, classes] for masked language modelling. For models that write texts, it is called with what an objective shows, and otherwise not.
  */
 export type SeeLogits = (batch: Batch, logits: Float32Array) => void;
 

@@ -1,10 +1,10 @@
 import type { Adapter, Tensors } from "../adapter/adapter";
 import type { DirectoryLike } from "../io/directory-like";
 import type { LoadedModel } from "../io/load-model";
-import type { SaveAdapterOptions } from "./saved-files";
+import type { SaveAdapterOptions, SaveModelOptions } from "./saved-files";
 import type { Trainer } from "./trainer";
 
-export type { SaveAdapterOptions } from "./saved-files";
+export type { SaveAdapterOptions, SaveModelOptions } from "./saved-files";
 
 // What reads and writes files is loaded with the first of them.
 const later = () => import("./saved-files");
@@ -40,12 +40,17 @@ export async function loadAdapter(
 }
 
 /**
- * Writes a model's current weights as a Hugging Face directory, in f32; after full tuning these are the tuned ones. Files of the
+ * Writes a model's current weights as a Hugging Face directory, in f32 or f16; after full tuning these are the tuned ones. Files of the
  * tokenizer and the like are copied from where the model was loaded, unless the directory has its own.
- * @throws ConfigError while a run has cut heads or neurons out of the model.
+ * @throws ConfigError while a run has cut heads or neurons out of the model, DtypeError for values beyond the range of f16. Nothing is then
+ * written.
  */
-export async function saveModel(directory: DirectoryLike, loaded: LoadedModel): Promise<void> {
-  return (await later()).saveModel(directory, loaded);
+export async function saveModel(
+  directory: DirectoryLike,
+  loaded: LoadedModel,
+  options?: SaveModelOptions,
+): Promise<void> {
+  return (await later()).saveModel(directory, loaded, options);
 }
 
 /**

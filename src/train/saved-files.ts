@@ -3,7 +3,8 @@ import { asLora } from "../adapter/as-lora";
 import { adapterFile, adapterOfFile } from "../adapter/file";
 import type { LoadedWeights } from "../adapter/file";
 import { mergedModel } from "../adapter/merged-model";
-import { ConfigError } from "../base/errors";
+import { ConfigError, DtypeError } from "../base/errors";
+import { encodeF16 } from "../base/float";
 import { decodeWeight, encodeWeight } from "../base/packed";
 import { columns } from "../base/shape";
 import { adapterMetadata, baseSamples } from "../io/base-samples";
@@ -32,6 +33,11 @@ export interface SaveAdapterOptions {
    * that is no such card stays as it is. Default: nothing else; false writes no card.
    */
   readonly card?: ModelCard | false;
+}
+
+export interface SaveModelOptions {
+  /** Type of the weights in the file. Default f32. */
+  readonly dtype?: "f32" | "f16";
 }
 
 /** See `saveAdapter` of files.ts. */
@@ -100,7 +106,11 @@ async function completeTensors(trainer: Trainer): Promise<Tensors> {
 }
 
 /** See `saveModel` of files.ts. */
-export async function saveModel(directory: DirectoryLike, loaded: LoadedModel): Promise<void> {
+export async function saveModel(
+  directory: DirectoryLike,
+  loaded: LoadedModel,
+  { dtype = "f32" }: SaveModelOptions = {},
+): Promise<void> {
   if (loaded.isCut) {
     throw new ConfigError(
       "A run has cut heads or neurons out of this model, which config.json cannot express.",
@@ -108,9 +118,23 @@ export async function saveModel(directory: DirectoryLike, loaded: LoadedModel): 
     );
   }
   const { model, weights } = loaded;
-  const tensors = model.parameters.map(({ name, shape }) => ({ name, shape, data: () => weights.get(name)!.read() }));
-  await write(await directoryAt(directory, { create: true }), loaded, model.config, tensors);
+  const read = (name: string): Promise<Float32Array> => weights.get(name)!.read();
+  const tensors = model.parameters.map(({ name, shape }): TensorToWrite => {
+    if (dtype === "f32") return { name, shape, data: () => read(name) };
+    return { name, shape, dtype, data: async () => halved(name, await read(name)) };
+  });
+  const type = dtype === "f32" ? "float32" : "float16";
+  await write(await directoryAt(directory, { create: true }), loaded, model.config, tensors, type);
 }
+
+/** The bits of values in f16. @throws DtypeError for a value beyond its range. */
+function halved(name: string, values: Float32Array): Uint16Array {
+  if (values.every((value) => Math.abs(value) < F16_LIMIT)) return encodeF16(values);
+  throw new DtypeError(`${name} has values that 16 bits cannot hold.`, "Save the model in f32.");
+}
+
+/** Magnitudes from here on would become infinity. */
+const F16_LIMIT = 65520;
 
 /** Writes a model, and beside it what its own directory has beside the weights. */
 async function write(
@@ -118,8 +142,9 @@ async function write(
   { directory: source }: LoadedModel,
   config: Readonly<Record<string, unknown>>,
   tensors: readonly TensorToWrite[],
+  type?: string,
 ): Promise<void> {
-  await writeCheckpoint(directory, config, tensors, source && (await companionFiles(source, directory)));
+  await writeCheckpoint(directory, config, tensors, source && (await companionFiles(source, directory)), type);
 }
 
 /** See `saveMerged` of files.ts. */

@@ -129,6 +129,35 @@ describe("tasks of texts", () => {
   });
 });
 
+describe("masked language modelling", () => {
+  it("has rows between special tokens, masks that every epoch draws anew, and always the same on the dev set", async () => {
+    write("train.txt", "the film is not boring and the plot is good\n".repeat(20));
+    write("dev.txt", "the plot is not boring\n".repeat(20));
+    const { head, ...base } = await optionsFor("mlm", path());
+    expect(head).toEqual({ task: "masked_lm" });
+    await expect(readTask("mlm", base)).rejects.toThrow("the tokenizer has no mask token");
+    const options = { ...base, ...preprocessing("examples/model") };
+    const data = await readTask("mlm", options);
+    const source = data.train(2, 1);
+    const epochs = Array.from({ length: 2 }, () => Array.from({ length: source.perEpoch }, () => source.next()));
+    const tokenizer = await options.tokenizer();
+    const [first, last, mask] = (["cls", "sep", "mask"] as const).map((role) => tokenizer.specialId(role));
+    for (const { inputIds, length, rows, predicted, targetLength = 0 } of epochs.flat()) {
+      expect(length).toBe(options.maxLength);
+      expect(targetLength).toBe(Math.round(0.15 * (length - 2)));
+      for (let row = 0; row < rows; row++) {
+        expect([inputIds[row * length], inputIds[(row + 1) * length - 1]]).toEqual([first, last]);
+        const at = [...predicted!.subarray(row * targetLength, (row + 1) * targetLength)];
+        expect(at.every((token) => token > 0 && token < length - 1)).toBe(true);
+      }
+    }
+    expect(epochs.flat().some(({ inputIds }) => inputIds.includes(mask!))).toBe(true);
+    expect(epochs[0]!.map(({ predicted }) => predicted)).not.toEqual(epochs[1]!.map(({ predicted }) => predicted));
+    expect([...data.dev!(2)]).toEqual([...data.dev!(2)]);
+    await expect(readTask("mlm", { ...options, packing: true })).rejects.toThrow("its rows are full as they are");
+  });
+});
+
 describe("rows of several texts", () => {
   const chats = (count: number): string =>
     Array.from({ length: count }, (_, i) =>

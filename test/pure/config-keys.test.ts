@@ -49,26 +49,18 @@ const HARMLESS: Readonly<Record<string, readonly string[]>> = {
 
 /** Keys that change nothing for single families: those of heads and parts that they do not have here. */
 const SUMMARY = ["type", "use_proj", "activation", "proj_to_labels", "first_dropout", "last_dropout"];
-/** Masked language models alone have a last projection. */
-const MASKED = ["tie_word_embeddings"];
 /** Of masked images, backbones and poolers. */
 const VISION = ["encoder_stride", "pooler_act", "pooler_output_size"];
 const BACKBONE = ["encoder_stride", "out_features", "out_indices", "stage_names"];
 const HARMLESS_HERE: Readonly<Record<string, readonly string[]>> = {
-  bert: MASKED,
-  roberta: MASKED,
-  "xlm-roberta": MASKED,
-  distilbert: MASKED,
-  albert: MASKED,
-  mpnet: MASKED,
   // Multiple choice.
-  electra: [...MASKED, ...SUMMARY.map((key) => `summary_${key}`)],
+  electra: SUMMARY.map((key) => `summary_${key}`),
   // Multiple choice, and the classification of tokens.
   gpt2: [...SUMMARY.map((key) => `summary_${key}`), "classifier_dropout", "hidden_dropout"],
   gpt_neox: ["classifier_dropout", "is_decoder"],
-  modernbert: [...MASKED, "decoder_bias", "sparse_pred_ignore_index", "sparse_prediction"],
-  // Convolutions are refused by conv_kernel_size.
-  "deberta-v2": [...MASKED, "legacy", "conv_act", "conv_groups"],
+  modernbert: ["sparse_pred_ignore_index", "sparse_prediction"],
+  // Convolutions are refused by conv_kernel_size. It has no masked language models here, which alone have a last projection.
+  "deberta-v2": ["tie_word_embeddings", "legacy", "conv_act", "conv_groups"],
   // Images.
   gemma3_text: ["image_token_id", "mm_tokens_per_image", "text_config", "vision_config"],
   vit: VISION,
@@ -116,7 +108,7 @@ function others(value: unknown): readonly unknown[] {
 
 const tasksOf = (model: Model): readonly (Model["task"] | undefined)[] => {
   if (model.image || model.encoderDecoder) return [undefined];
-  return model.task === "causal_lm" ? DECODER_TASKS : ENCODER_TASKS;
+  return model.task === "causal_lm" ? DECODER_TASKS : [...ENCODER_TASKS, "masked_lm"];
 };
 
 /** What becomes of another value: "used" if it changes the model, "refused" if the error names the key. */

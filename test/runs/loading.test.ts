@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { rm, writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import { loadModel, openDirectory, initialiseModel } from "safetape";
+import { loadModel, openDirectory, initialiseModel, saveModel } from "safetape";
 import { DtypeError, FileFormatError, LimitError, ConfigError, WEIGHT_FORMATS } from "safetape/engine";
 import { memoryDirectory } from "safetape/data";
 import type { WeightFormat } from "safetape";
@@ -178,6 +178,46 @@ it("a masked language model of ModernBERT without a norm of its head has ones th
   ]);
   expect(new Set(await model.weights.get("head.norm.weight")!.read())).toEqual(new Set([1]));
   expect(new Set(await model.weights.get("head.norm.bias")!.read())).toEqual(new Set([0]));
+});
+
+it("a model is saved in 16 bits on request, unless they cannot hold it", async () => {
+  using model = await initialiseModel(engine, BERT, { seed: 4 });
+  const folder = memoryDirectory("halved");
+  await saveModel(folder, model, { dtype: "f16" });
+  const config = parseJson<{ dtype: string }>(new TextDecoder().decode(await folder.read("config.json")));
+  expect(config.dtype).toBe("float16");
+  const count = model.model.parameters.reduce((sum, { shape }) => sum + elements(shape), 0);
+  const size = await folder.size("model.safetensors");
+  expect(size).toBeGreaterThan(2 * count);
+  expect(size).toBeLessThan(2.5 * count);
+  using again = await loadModel(engine, folder);
+  for (const [name, weight] of model.weights) {
+    const [values, halves] = [await weight.read(), await again.weights.get(name)!.read()];
+    // f16 has eleven bits, and below 2^-14 steps of 2^-24.
+    const isRounded = values.every(
+      (value, i) => Math.abs(value - halves[i]!) <= Math.max(Math.abs(value) * 2 ** -11, 2 ** -25),
+    );
+    expect(isRounded, name).toBe(true);
+  }
+  using large = await initialiseModel(engine, { ...BERT, initializer_range: 1e5 });
+  const other = memoryDirectory("too large");
+  const error = await failure(saveModel(other, large, { dtype: "f16" }), DtypeError);
+  expect(error.message).toMatch(/_embeddings\.weight has values that 16 bits cannot hold\./);
+  expect(await other.list()).toEqual([]);
+});
+
+it("GPT-2's projections that end a sub-layer begin smaller, as in transformers", async () => {
+  const config = tiny.gpt2({ n_embd: 64, n_inner: 256, n_layer: 8, n_head: 4, initializer_range: 0.1 });
+  using model = await initialiseModel(engine, config);
+  const deviation = async (name: string): Promise<number> => {
+    const values = await model.weights.get(`transformer.h.3.${name}.weight`)!.read();
+    return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
+  };
+  for (const name of ["attn.c_attn", "mlp.c_fc"])
+    expect(Math.abs((await deviation(name)) / 0.1 - 1)).toBeLessThan(0.04);
+  for (const name of ["attn.c_proj", "mlp.c_proj"]) {
+    expect(Math.abs((await deviation(name)) / (0.1 / 4) - 1)).toBeLessThan(0.04);
+  }
 });
 
 it("two processes that train from the same files get the same bits", async () => {

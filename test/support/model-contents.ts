@@ -5,7 +5,8 @@ import { trace } from "../../src/train/plans/trace";
 export function modelContents(model: Model): unknown {
   const { parameters, projections, maxLength, padId, heads, classes, task } = model;
   const { encoderLayers, startId } = model.encoderDecoder ?? {};
-  const batch = { size: 2, length: model.image ? maxLength : 8, ...(model.encoderDecoder && { targetLength: 4 }) };
+  const hasTargets = model.encoderDecoder !== undefined || task === "masked_lm";
+  const batch = { size: 2, length: model.image ? maxLength : 8, ...(hasTargets && { targetLength: 4 }) };
   const { tape } = trace({ model, batch, isTraining: true });
   const nodes = tape.nodes.map(({ op, attributes, inputs }) => ({ op: op.name, attributes, inputs }));
   const constants = [8, 20].map((length) => model.constants?.(Int32Array.of(0, 1, 7), { ...batch, length }));

@@ -10,7 +10,7 @@ import { classNames, readCifarTask, readImagesTask, readMnistTask } from "./imag
 import type { Tagging, TaskData, TaskOptions } from "./task-data";
 import { readDpoTask } from "./preferences";
 import { readAgNewsTask, readChatTask, readE2eTask, readGlueTask, readPairsTask, readSamsumTask } from "./text";
-import { readSquadTask, readTextTask } from "./text";
+import { readMaskedTask, readSquadTask, readTextTask } from "./text";
 import { namesOfTags, readNerTask } from "./words";
 
 /** A task that is not one of GLUE's. */
@@ -32,6 +32,7 @@ const OTHER_TASKS: Readonly<Record<string, OtherTask>> = {
     read: readAgNewsTask,
   },
   lm: { head: writer, read: readTextTask },
+  mlm: { head: () => ({ task: "masked_lm" }), read: readMaskedTask },
   squad: { head: () => ({ task: "question_answering" }), read: readSquadTask },
   ner: {
     head: async (path, tagging) => ({
@@ -96,7 +97,7 @@ export async function bareHead(task: string): Promise<HeadOptions> {
 export const isLabelledByData = (task: string): boolean => otherTask(task)?.labelledByData !== undefined;
 
 /** Tasks that no data are kept back for, because their texts are not counted in examples. */
-const UNDIVIDED: readonly string[] = ["lm", "chat", "pairs", "dpo", "e2e", "samsum"];
+const UNDIVIDED: readonly string[] = ["lm", "mlm", "chat", "pairs", "dpo", "e2e", "samsum"];
 
 /** Whether `--split` can keep data of a task of the package back. */
 export const isDivided = (task: string): boolean => !UNDIVIDED.includes(task);
@@ -104,6 +105,7 @@ export const isDivided = (task: string): boolean => !UNDIVIDED.includes(task);
 /** Why tasks whose rows are not a text each have neither packed rows nor batches by length. */
 const OTHER_ROWS: ReadonlyMap<string, string> = new Map([
   ["lm", "its rows are full as they are"],
+  ["mlm", "its rows are full as they are"],
   ["dpo", "its batches are pairs of answers"],
 ]);
 

@@ -9,6 +9,8 @@ import { readGlue } from "../../data/glue";
 import { chatEndIds, checkAnswersEnd, conversationSamples, promptIds, readConversations } from "../../data/jsonl";
 import type { Conversation } from "../../data/chat";
 import { readBlocks } from "../../data/lines";
+import { framedSamples, MaskedBatches, maskingOf, specialCount } from "../../data/masked-batches";
+import type { UnlabelledSample } from "../../data/masked-batches";
 import { e2eScores } from "../../data/metrics-e2e";
 import { squadScores } from "../../data/metrics-squad";
 import { bleu, rouge } from "../../data/metrics-text";
@@ -29,7 +31,16 @@ import type { Model } from "../../model/model";
 import { UsageError } from "../options";
 import { publishedSplit } from "./published-split";
 import { chooseAll, devSet, labelPositions, taskFiles, textData, unknownClass } from "./task-data";
-import type { EvaluationPart, GenerationData, ScoredSet, Scorer, TaskData, TaskFiles, TaskOptions } from "./task-data";
+import type {
+  EvaluationPart,
+  GenerationData,
+  ScoredSet,
+  Scorer,
+  TaskData,
+  TaskFileNames,
+  TaskFiles,
+  TaskOptions,
+} from "./task-data";
 
 /**
  * Reads GLUE's train.tsv and dev.tsv. MNLI has two dev sets: the mismatched one is evaluated too, or, where the split says so,
@@ -315,6 +326,38 @@ function answerData(options: TaskOptions, train: AnswerSamples | undefined, dev:
   };
 }
 
+const TEXT_FILES: TaskFileNames = {
+  train: ["train.txt", "wiki.train.raw", "wiki.train.tokens"],
+  dev: ["dev.txt", "wiki.valid.raw", "wiki.valid.tokens"],
+  test: ["test.txt", "wiki.test.raw", "wiki.test.tokens"],
+};
+
+const readTextBlocks = (folder: Directory, file: string, tokenizer: Tokenizer, length: number): Promise<Int32Array[]> =>
+  readBlocks(folder, file, tokenizer, { length, asWikiText: /^wiki\..+\.(?:raw|tokens)$/.test(file) });
+
+/** Reads the files of `readTextTask` as rows between the special tokens of a text, some of whose tokens are to be predicted. */
+export async function readMaskedTask(options: TaskOptions): Promise<TaskData> {
+  const { model, maxLength, choose = chooseAll } = options;
+  const { folder, train, dev, ...files } = await taskFiles(options, TEXT_FILES);
+  const tokenizer = await options.tokenizer();
+  const masking = { ...maskingOf(tokenizer), padId: model.padId };
+  const length = maxLength - specialCount(tokenizer);
+  const read = async (part: "train" | EvaluationPart, file: string | undefined): Promise<UnlabelledSample[]> =>
+    file === undefined
+      ? []
+      : framedSamples(choose(part, await readTextBlocks(folder, file, tokenizer, length)), tokenizer);
+  const [trainRows, devRows] = [await read("train", train), await read(files.part, dev)];
+  return {
+    train: (size, seed) => new MaskedBatches(trainRows, { ...masking, size, seed }),
+    // A new source for every evaluation, so that all have the same masks.
+    dev:
+      devRows.length > 0
+        ? (size) => new MaskedBatches(devRows, { ...masking, size, shuffle: false }).restOfEpoch()
+        : undefined,
+    truncated: 0,
+  };
+}
+
 /**
  * Reads a text file, or a folder with train.txt, dev.txt and test.txt or WikiText's wiki.train.raw, wiki.valid.raw and
  * wiki.test.raw (or .tokens).
@@ -327,17 +370,10 @@ export async function readTextTask(options: TaskOptions): Promise<TaskData> {
       "Give it pairs of texts, with --task pairs, or use a causal model.",
     );
   }
-  const { folder, train, dev, ...files } = await taskFiles(options, {
-    train: ["train.txt", "wiki.train.raw", "wiki.train.tokens"],
-    dev: ["dev.txt", "wiki.valid.raw", "wiki.valid.tokens"],
-    test: ["test.txt", "wiki.test.raw", "wiki.test.tokens"],
-  });
+  const { folder, train, dev, ...files } = await taskFiles(options, TEXT_FILES);
   const tokenizer = await load.tokenizer();
-  const read = async (part: "train" | EvaluationPart, file: string | undefined): Promise<Sample[]> => {
-    if (file === undefined) return [];
-    const asWikiText = /^wiki\..+\.(?:raw|tokens)$/.test(file);
-    return blockSamples(choose(part, await readBlocks(folder, file, tokenizer, { length, asWikiText })));
-  };
+  const read = async (part: "train" | EvaluationPart, file: string | undefined): Promise<Sample[]> =>
+    file === undefined ? [] : blockSamples(choose(part, await readTextBlocks(folder, file, tokenizer, length)));
   return textData(options, await read("train", train), await read(files.part, dev));
 }
 

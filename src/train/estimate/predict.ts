@@ -32,7 +32,10 @@ export interface PredictOptions {
   readonly batch: number;
   /** Tokens per row. Default 128, or as many as the model takes; an image model takes only its own number. */
   readonly length?: number;
-  /** Tokens per row of an encoder-decoder's decoder. Default as many as its encoder's. */
+  /**
+   * Tokens per row of an encoder-decoder's decoder, or that a masked language model predicts. Default as many as the encoder's, and 15 %
+   * of them.
+   */
   readonly targetLength?: number;
   /** Whether rows hold several texts, see `packSamples`. Default false. */
   readonly packing?: boolean;
@@ -81,7 +84,8 @@ export function plan(options: PredictOptions): Prediction {
   const isFrozen = ({ layer = Infinity }: TrainableSpec): boolean =>
     layer === "below" ? freezeBelow > 0 : layer < freezeBelow;
   const live = new Map([...specs].filter(([, spec]) => !isFrozen(spec)));
-  const targetLength = model.encoderDecoder && (options.targetLength ?? length);
+  const share = model.encoderDecoder ? 1 : model.task === "masked_lm" ? 0.15 : undefined;
+  const targetLength = share && (options.targetLength ?? Math.ceil(share * length));
   const traced = trace({
     model,
     adapter,

@@ -159,6 +159,7 @@ function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {
     token_type_ids: withPrefix(batch.tokenTypeIds, batch, virtualTokens, 0),
     last_tokens: lastTokens(batch, virtualTokens),
     mean_weights: meanWeights(batch, virtualTokens),
+    ...(batch.predicted && { predicted_tokens: predictedTokens(batch, batch.predicted, virtualTokens) }),
   };
 }
 
@@ -250,6 +251,10 @@ function lastTokens({ size, length, attentionMask }: Batch, virtualTokens: numbe
     return row * (length + virtualTokens) + virtualTokens + Math.max(0, last);
   });
 }
+
+/** Index of each predicted token among all positions of the batch [size, targetLength]. */
+const predictedTokens = ({ size, length }: Batch, predicted: Int32Array, virtualTokens: number): Int32Array =>
+  predicted.map((at, i) => Math.floor((i * size) / predicted.length) * (length + virtualTokens) + virtualTokens + at);
 
 /** One over the number of a text's tokens for each of them, 0 for padding [size, length]. */
 function meanWeights(batch: Batch, virtualTokens: number): Float32Array {

@@ -100,7 +100,7 @@ function checkLength({ model, adapter, batch }: TraceOptions): void {
     throw new ConfigError(`Rows of several texts: ${notPacked}.`, "Give each text a row of its own, without packing.");
   }
   const isSeq2seq = model.encoderDecoder !== undefined;
-  if (isSeq2seq !== (batch.targetLength !== undefined)) {
+  if (model.task !== "masked_lm" && isSeq2seq !== (batch.targetLength !== undefined)) {
     throw new DataError(
       `A batch ${isSeq2seq ? "without texts to write does" : "with texts to write does"} not fit this ${model.family} model.`,
       `Make batches with ${isSeq2seq ? 'labels: "target"' : "the labels of the model's task"}.`,
