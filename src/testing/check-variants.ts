@@ -9,8 +9,8 @@ import { planCase } from "./case-plan";
 import { casesOf, chooseCases } from "./choose-cases";
 import type { CheckedCase } from "./choose-cases";
 import { CaseReference, GRADIENT_TOLERANCE, TOLERANCE } from "./case-reference";
-import { runCase } from "./run-case";
-import type { CaseRun } from "./run-case";
+import { planRun, runCase } from "./run-case";
+import type { CaseOptions, CaseRun } from "./run-case";
 import { VariantWalk } from "./variant-walk";
 import type { NotedVariant } from "./variant-walk";
 
@@ -99,9 +99,16 @@ export async function checkOps(
   const checkCase = async ({ device, walk }: CaseRunner, [op, test]: CheckedCase): Promise<void> => {
     const start = performance.now();
     const reference = new CaseReference(op, test);
-    const check = async (variant: string, { half = false, places }: Partial<NotedVariant> = {}): Promise<void> => {
+    const check = async (
+      variant: string,
+      {
+        half = false,
+        places,
+        running = reference.differentiation,
+      }: Partial<NotedVariant> & { readonly running?: CaseOptions } = {},
+    ): Promise<void> => {
       const least = half ? HALF_TOLERANCE : 0;
-      const faults = await wrongResults(device, op, test, reference, least, (run) => {
+      const faults = await wrongResults(device, op, test, reference, running, least, (run) => {
         for (const { launch } of run.plan.launches) entries.add(placeOf(launch));
       });
       for (const fault of faults) {
@@ -123,11 +130,22 @@ export async function checkOps(
         }
         for (const place of noted.places) {
           entries.add(place);
-          variants.add(`${place.split(".")[0]}: ${name}`);
+          variants.add(`${kernelOf(place)}: ${name}`);
         }
         await check(name, noted);
       },
     );
+    const entriesOf = (running: CaseOptions): string[] =>
+      planRun(op, test, running, device.limits).planned.launches.map(({ launch }) => placeOf(launch));
+    const kernels = new Set(entriesOf(reference.differentiation).map(kernelOf));
+    // Entries that compute in place run only where inputs are activations: forward too, if no gradient reads what they overwrite.
+    for (const differentiation of [reference.differentiation, {}]) {
+      const running = { ...differentiation, throughActivations: true };
+      const added = entriesOf(running).filter((place) => kernels.has(kernelOf(place)) && !entries.has(place));
+      if (added.length === 0) continue;
+      for (const place of added) entries.add(place);
+      await walk.runPortable(() => check("portable", { running }));
+    }
   };
   const toCome = [...cases];
   const takeFrom = async (runner: CaseRunner, take: () => CheckedCase | undefined): Promise<void> => {
@@ -156,6 +174,9 @@ const nameOf = ([op, test]: CheckedCase): string => `${op.name}, ${test.name}`;
 /** An entry behind its kernel's name. */
 const placeOf = ({ kernel, entry }: Launch): string => `${kernel.name}.${entry}`;
 
+/** The kernel of `placeOf`. */
+const kernelOf = (place: string): string => place.split(".", 1)[0]!;
+
 type Fault = Omit<WrongResult, "op" | "case" | "variant">;
 
 async function wrongResults(
@@ -163,20 +184,24 @@ async function wrongResults(
   op: TestedOp,
   test: OpCase<Attributes>,
   reference: CaseReference,
+  options: CaseOptions,
   leastTolerance: number,
   onRun: (run: CaseRun) => void,
 ): Promise<Fault[]> {
   try {
-    const run = await runCase(device, op, test, reference.inputs, reference.differentiation);
+    const run = await runCase(device, op, test, reference.inputs, options);
     onRun(run);
     const { tolerance = TOLERANCE } = test;
+    const gradientErrors = options.trainable ? reference.gradientErrors(run) : [];
     const results = [
       ...reference
         .forwardErrors(run)
         .map(([slot, error]) => ({ result: slot, error, allowed: Math.max(tolerance, leastTolerance) })),
-      ...reference
-        .gradientErrors(run)
-        .map(([slot, error]) => ({ result: `d${slot}`, error, allowed: Math.max(GRADIENT_TOLERANCE, leastTolerance) })),
+      ...gradientErrors.map(([slot, error]) => ({
+        result: `d${slot}`,
+        error,
+        allowed: Math.max(GRADIENT_TOLERANCE, leastTolerance),
+      })),
     ];
     // A comparison with NaN is false.
     const wrong = results.filter(({ error, allowed }) => !(error < allowed));

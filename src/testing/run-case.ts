@@ -1,4 +1,5 @@
 import { add } from "../ops/add";
+import { scale } from "../ops/scale";
 import type { Dtype } from "../base/dtype";
 import { decodeWeight, encodeWeight } from "../base/packed";
 import type { WeightFormat } from "../base/packed";
@@ -8,6 +9,7 @@ import type { Device } from "../gpu/device";
 import type { Lease } from "../gpu/pool";
 import { readBuffer } from "../gpu/readback";
 import type { Attributes, CaseInput, ReferenceTensor, Op, OpCase } from "../op/declaration";
+import type { Limits } from "../op/limits";
 import { Executor } from "../run/executor";
 import { gradientName } from "../run/store";
 import { specBytes } from "../tape/emit";
@@ -68,8 +70,45 @@ export interface CaseOptions {
   readonly trainable?: readonly string[];
   /** Gradient of the first output. */
   readonly dy?: Float32Array;
-  /** Adds zeros to every trainable input, so that gradients are activations of the plan and can be computed in place. */
+  /**
+   * Adds zeros to every f32 input and multiplies the first output by one, so that what the op reads and writes, gradients too, are
+   * activations of the plan, which may be computed in place. Default false.
+   */
   readonly throughActivations?: boolean;
+}
+
+/** How a case runs: its plan, and the values of its outputs by slot. */
+interface PlannedCase {
+  readonly planned: Plan;
+  readonly outputs: Readonly<Record<string, Value>>;
+}
+
+/** The plan by which `runCase` runs a case. */
+export function planRun(op: Op, test: OpCase<Attributes>, options: CaseOptions, limits: Limits): PlannedCase {
+  const recorder = new Recorder();
+  const trainable = new Set(options.trainable ?? []);
+  const values = Object.fromEntries(
+    Object.entries(test.inputs).map(([slot, { shape, format }]) => {
+      const { dtype = "f32", mutated = false } = op.inputs[slot] ?? {};
+      const isParameter = mutated || trainable.has(slot) || format !== undefined;
+      const value = recorder[isParameter ? "parameter" : "input"](slot, shape, format ?? dtype);
+      if (!options.throughActivations || mutated || value.dtype !== "f32") return [slot, value];
+      return [slot, recorder.apply(add, { a: value, b: recorder.input(zerosFor(slot), shape) }, {})];
+    }),
+  );
+  const outputs: Record<string, Value> = { ...recorder.record(op, values, test.attributes) };
+  const [first = ""] = op.outputs;
+  if (options.throughActivations && outputs[first]?.dtype === "f32") {
+    outputs[first] = recorder.apply(scale, { x: outputs[first] }, { factor: 1 });
+  }
+  const loss = outputs[first];
+  const planned = plan(recorder, {
+    outputs,
+    ...(trainable.size > 0 && loss ? { loss, trainable } : {}),
+    limits,
+    ...(op.outputs.length === 0 ? { effects: true } : {}),
+  });
+  return { planned, outputs };
 }
 
 /** Runs a case through tape, plan and executor, as an op of a model is run. */
@@ -80,25 +119,8 @@ export async function runCase(
   inputs: Readonly<Record<string, ReferenceTensor>>,
   options: CaseOptions = {},
 ): Promise<CaseRun> {
-  const recorder = new Recorder();
-  const trainable = new Set(options.trainable ?? []);
+  const { planned, outputs } = planRun(op, test, options, device.limits);
   const formatOf = (slot: string): WeightFormat | undefined => test.inputs[slot]?.format;
-  const asParameter = (slot: string): boolean =>
-    Boolean(op.inputs[slot]?.mutated) || trainable.has(slot) || formatOf(slot) !== undefined;
-  const values = Object.fromEntries(
-    Object.entries(inputs).map(([slot, { shape }]) => [
-      slot,
-      bindSlot(recorder, slot, shape, formatOf(slot) ?? op.inputs[slot]?.dtype ?? "f32", asParameter(slot), options),
-    ]),
-  );
-  const outputs = recorder.record(op, values, test.attributes);
-  const loss = outputs[op.outputs[0]!];
-  const planned = plan(recorder, {
-    outputs,
-    ...(trainable.size > 0 && loss ? { loss, trainable } : {}),
-    limits: device.limits,
-    ...(op.outputs.length === 0 ? { effects: true } : {}),
-  });
   const leases = new Map<string, Lease>();
   const executor = new Executor(device);
   const upload = (name: string, data: TypedArray): void => {
@@ -123,7 +145,7 @@ export async function runCase(
       Object.entries(inputs).map(([slot, { data }]) => [slot, typed(op.inputs[slot]?.dtype ?? "f32", data)]),
     );
     const zeros = Object.fromEntries(
-      Object.entries(inputs).map(([slot, { data }]) => [`zero for ${slot}`, new Float32Array(data.length)]),
+      Object.entries(inputs).map(([slot, { data }]) => [zerosFor(slot), new Float32Array(data.length)]),
     );
     const results = await executor.run(planned, store, {
       ...caseData,
@@ -150,19 +172,8 @@ export async function runCase(
   }
 }
 
-function bindSlot(
-  recorder: Recorder,
-  slot: string,
-  shape: readonly number[],
-  dtype: Dtype,
-  isParameter: boolean,
-  options: CaseOptions,
-): Value {
-  if (!isParameter) return recorder.input(slot, shape, dtype);
-  const parameter = recorder.parameter(slot, shape, dtype);
-  if (!options.throughActivations || !options.trainable?.includes(slot)) return parameter;
-  return recorder.apply(add, { a: parameter, b: recorder.input(`zero for ${slot}`, shape) }, {});
-}
+/** The input with the zeros that are added to a slot's value. */
+const zerosFor = (slot: string): string => `zero for ${slot}`;
 
 /** The numbers of an i32 tensor, whose bits were read as those of floats. */
 function whole({ buffer, byteOffset, length }: Float32Array): Float32Array {

@@ -67,6 +67,16 @@ export class VariantWalk {
     }
   }
 
+  /** Runs `body` with the portable kernels, and notes none of their variants. */
+  async runPortable(body: () => Promise<void>): Promise<void> {
+    this.#only = "portable";
+    try {
+      await body();
+    } finally {
+      this.#only = undefined;
+    }
+  }
+
   readonly choose: VariantChoice = (launch) => {
     const { entry, variants = [] } = launch;
     if (this.#only === undefined) {

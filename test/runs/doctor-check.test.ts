@@ -58,6 +58,9 @@ it("safetape doctor --check compares the ops that it is given, and says that the
   expect(code, stderr).toBe(0);
   const result = parseJson<CheckResult & { readonly seconds: number }>(stdout);
   expect(result.wrong).toEqual([]);
+  expect(result.entries).toEqual(
+    expect.arrayContaining(["add.forward_in_place", "relu.forward_in_place", "relu.grad_x_in_place"]),
+  );
   expect(result.entries).toEqual(expect.arrayContaining(["add.forward", "relu.forward"]));
   expect(result.entries.some((entry) => entry.startsWith("relu.grad_x"))).toBe(true);
   expect(result.cases).toBeGreaterThan(3);
