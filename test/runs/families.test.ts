@@ -280,7 +280,7 @@ const generation =
         length: ids.length,
         labels,
         padId: model.model.padId,
-        targetLength: label.length,
+        ...(isSeq2seq && { targetLength: label.length }),
       });
       const { data } = await adapterLogits(model, adapter ?? lora({ rank: 1 }), tensors, batch);
       return isSeq2seq
