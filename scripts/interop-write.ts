@@ -152,10 +152,10 @@ async function missingFamilies(below: string): Promise<string[]> {
 
 /** Whether PEFT has a kind for a model: neither prompts nor biases for images. */
 function isPossible(model: Model, kind: string): boolean {
-  // PEFT has no prompts for encoder-decoders with transformers 5. ALBERT's layers have no numbers.
   if (kind.startsWith("prefix-")) return model.prefixHeads !== undefined;
-  if (kind === "prompt" || kind === "p-tuning") return !model.encoderDecoder && !model.image;
+  if (kind === "prompt" || kind === "p-tuning") return !model.image;
   if (OF_LINEAR.includes(kind)) return model.projections.every(({ layout }) => layout === "out_in");
+  // ALBERT's layers have no numbers.
   return kind !== "lora-biases" || (!model.image && model.projections.some(({ layer }) => layer === 1));
 }
 

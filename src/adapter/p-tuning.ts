@@ -78,7 +78,7 @@ export function pTuning({ tokens = 20, encoderSize, encoder = "mlp", modulesToSa
     ...promptFiles(config, {
       config: (model) => made.peftConfig(model),
       tensors(model) {
-        checkReadsTexts(model, "P-tuning");
+        checkReadsTexts(model);
         const sizes = widths(embeddingWidth(model));
         const network = LAYERS.flatMap((name, i) => layerTensors(name, sizes[i]!, sizes[i + 1]!));
         const embedding = normal(EMBEDDING, [config.num_virtual_tokens, sizes[0]!], 1);

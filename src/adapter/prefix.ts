@@ -216,10 +216,12 @@ function keyWidth({ projections }: Model): number {
 
 /** @throws ConfigError for a model whose attention takes no keys before those of a text. */
 function checkTakesPrefix(model: Model): void {
-  checkReadsTexts(model, "prefix tuning");
+  checkReadsTexts(model);
   if (model.prefixHeads !== undefined) return;
   throw new ConfigError(
-    `transformers' ${model.family} takes no keys and values before those of a text, so that PEFT has no prefix tuning for it.`,
+    model.encoderDecoder
+      ? `PEFT gives the layers of an encoder-decoder (${model.family}) the prefixes of other layers, and leaves some out.`
+      : `transformers' ${model.family} takes no keys and values before those of a text, so that PEFT has no prefix tuning for it.`,
     "Use prompt tuning, or an adapter of its projections, such as lora().",
   );
 }

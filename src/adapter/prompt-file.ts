@@ -18,13 +18,14 @@ export const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
 /** Keys of adapter_config.json of the methods that put something before each text. */
 export const PROMPT_KEYS = {
   num_virtual_tokens: COUNT,
-  num_transformer_submodules: v.optional(v.nullable(v.literal(1)), 1),
+  num_transformer_submodules: v.optional(v.nullable(v.picklist([1, 2])), null),
   modules_to_save: TARGET_KEYS.modules_to_save,
 } as const;
 
 export interface PromptConfig {
   readonly peft_type: string;
   readonly num_virtual_tokens: number;
+  readonly num_transformer_submodules: 1 | 2 | null;
   readonly modules_to_save: string[] | null;
 }
 
@@ -54,7 +55,7 @@ export function promptFiles(
     num_virtual_tokens: config.num_virtual_tokens,
     num_transformer_submodules: 1,
     modules_to_save: [...heads(model)],
-    num_layers: model.layers,
+    num_layers: model.encoderDecoder?.encoderLayers ?? model.layers,
     task_type: taskType(model),
     inference_mode: true,
     ...parts.config(model),
@@ -75,6 +76,12 @@ export function promptFiles(
       };
     },
     fromFile(stored, model, where) {
+      if (config.num_transformer_submodules === 2 && !model.encoderDecoder) {
+        throw new ConfigError(
+          `num_transformer_submodules is 2 in ${where}, but ${model.family} is one transformer.`,
+          "Load the encoder-decoder that the adapter was trained on.",
+        );
+      }
       const name = (key: string): string => bareName(key).replace(/^base_model\.(?:model\.)?/, "");
       const named = new Map([...stored].map(([key, tensor]) => [name(key), tensor]));
       const saved = entryOf(named, EMBEDDINGS, where);
@@ -84,15 +91,10 @@ export function promptFiles(
   };
 }
 
-/** @throws ConfigError for a model of images, and for an encoder-decoder. */
-export function checkReadsTexts(model: Model, method: string): void {
-  if (!(model.image ?? model.encoderDecoder)) return;
-  throw new ConfigError(
-    model.image
-      ? `${model.family} reads images, not texts.`
-      : `${model.family} is an encoder-decoder, for which ${method} is not there.`,
-    "Use an adapter of its projections, such as lora().",
-  );
+/** @throws ConfigError for a model of images. */
+export function checkReadsTexts({ family, image }: Model): void {
+  if (!image) return;
+  throw new ConfigError(`${family} reads images, not texts.`, "Use an adapter of its projections, such as lora().");
 }
 
 /** Width of the embeddings of tokens: ELECTRA's and ALBERT's may be narrower than its layers. */

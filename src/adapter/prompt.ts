@@ -1,9 +1,11 @@
 import * as v from "valibot";
-import { ConfigError } from "../base/errors";
+import { ConfigError, ShapeError } from "../base/errors";
 import type { Random } from "../base/random";
+import { formatShape } from "../base/shape";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
 import { entryOf } from "../io/safetensors";
+import type { FloatTensor } from "../io/safetensors";
 import type { Forward } from "../model/forward";
 import type { Model } from "../model/model";
 import { prepend } from "../ops/prepend";
@@ -31,7 +33,8 @@ const SCHEMA = v.object({ peft_type: v.literal("PROMPT_TUNING"), ...PROMPT_KEYS 
 
 /**
  * Prompt tuning (Lester et al. 2021): the embeddings P [n, d] of n virtual tokens before each text learn, and the head. The
- * positions of the text continue behind them, and the labels of a language model leave them out.
+ * positions of the text continue behind them, and the labels of a language model leave them out. Of an encoder-decoder the encoder
+ * alone reads them.
  *
  * Keeps the activations of every layer, since the gradient must reach the first layer's input. No layer has anything to freeze;
  * only freezing the prompt itself would give back memory.
@@ -93,7 +96,7 @@ export function promptAdapter(
     ...promptFiles(config, {
       config: (model) => ({ ...promptSizes(model), ...keys }),
       tensors(model) {
-        checkReadsTexts(model, kind === "prompt" ? "prompt tuning" : "P-tuning");
+        checkReadsTexts(model);
         const rows = initialRows(model, count, initial);
         return [
           {
@@ -104,19 +107,41 @@ export function promptAdapter(
         ];
       },
       saved: (_model, tensors) => entryOf(tensors, EMBEDDINGS, "the adapter"),
-      loaded: (_model, saved) => new Map([[EMBEDDINGS, saved]]),
+      loaded: (model, saved, where) => new Map([[EMBEDDINGS, readRows(config, model, saved, where)]]),
     }),
     embedded: (forward, x) => withPrompt(forward, forward.recorder.parameter(EMBEDDINGS, [count, x.shape.at(-1)!]), x),
   };
+}
+
+/**
+ * The rows [n, d] of a file's tensor that a model reads. For an encoder-decoder PEFT writes n rows more, unless told otherwise
+ * (num_transformer_submodules: 1), which neither it nor its training reads.
+ */
+function readRows(
+  { num_virtual_tokens: count, num_transformer_submodules: submodules }: PromptConfig,
+  model: Model,
+  { shape, data }: FloatTensor,
+  where: string,
+): FloatTensor {
+  const written = count * (submodules ?? (model.encoderDecoder ? 2 : 1));
+  const [rows = 0, width = 0] = shape;
+  if (shape.length === 2 && rows === written) return { shape: [count, width], data: data.subarray(0, count * width) };
+  throw new ShapeError(
+    `${EMBEDDINGS} is ${formatShape(shape)} in ${where}, but its adapter_config.json tells of ${written} rows.`,
+    "Take both files from the same folder.",
+  );
 }
 
 /** Embeddings x [b, t, d] of texts, each behind a prompt [n, d]. */
 export const withPrompt = ({ recorder }: Forward, head: Value, x: Value): Value =>
   recorder.apply(prepend, { head, x }, {});
 
+/** Keys under which configurations say how many heads there are. */
+const HEAD_KEYS = ["num_attention_heads", "n_heads", "n_head", "num_heads", "encoder_attention_heads"];
+
 /** Sizes that PEFT demands of prompts. */
 const promptSizes = (model: Model) => ({
   token_dim: embeddingWidth(model),
   // PEFT does not find it in DistilBERT's configuration.
-  num_attention_heads: model.config["num_attention_heads"] ?? model.config["n_heads"] ?? model.config["n_head"],
+  num_attention_heads: HEAD_KEYS.map((key) => model.config[key]).find((heads) => heads !== undefined),
 });

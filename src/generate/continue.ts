@@ -74,8 +74,9 @@ async function continueGroup(
   // An encoder reads the prompts; what the decoder continues is its start id.
   const sources = startId === undefined ? undefined : { texts: allPrompts, length: padded(allPrompts) };
   const prompts = startId === undefined ? allPrompts : allPrompts.map(() => [startId]);
+  const beforeTexts = sources ? 0 : before;
   const longest = sources ? 1 : padded(prompts);
-  const needed = Math.min(model.maxLength, before + longest + settings.maxNewTokens);
+  const needed = Math.min(model.maxLength, beforeTexts + longest + settings.maxNewTokens);
   const known = kept?.begin(prompts[0]!, needed, {
     most: model.maxLength,
     limit: (model.constantsChangeAbove ?? Infinity) - before,
@@ -97,12 +98,12 @@ async function continueGroup(
   return GenerationSession.run(parts, sizes, async (session) => {
     const searches = prompts.map((prompt, i) => {
       // The last token need not be in the cache, since no token follows it.
-      const room = model.maxLength - before - prompt.length + 1;
+      const room = model.maxLength - beforeTexts - prompt.length + 1;
       const maxNewTokens = Math.min(settings.maxNewTokens, room);
       return new Search(Array.from(prompt), { ...settings, maxNewTokens }, firstIndex + i);
     });
     const cacheRows = new CacheRows(rows, capacity);
-    const read = sources && encodedInputs(sources, model.firstPosition);
+    const read = sources && encodedInputs(sources, before, model.firstPosition);
     const firstLogits = await session.prompts({
       ...promptTokens(unread, { length, beams, capacity, first }),
       ...(read && { encoded: read.prompts }),
@@ -111,7 +112,7 @@ async function continueGroup(
     const encoded = read?.rows(beams);
     const ids = new Int32Array(rows);
     searches.forEach((search, i) => {
-      cacheRows.extend(i * beams, before + prompts[i]!.length);
+      cacheRows.extend(i * beams, beforeTexts + prompts[i]!.length);
       advance(search, [firstLogits[i]!], i * beams, beams, cacheRows, ids);
       onIds?.(firstIndex + i, search.best.ids);
     });
@@ -152,20 +153,26 @@ function promptTokens(
   };
 }
 
-/** What an encoder reads, texts padded on the right to `length` tokens, and where their rows are in the caches of its output. */
+/**
+ * What an encoder reads, texts padded on the right to `length` tokens and behind `before` virtual tokens, and where their rows are
+ * in the caches of its output.
+ */
 function encodedInputs(
   { texts, length }: { readonly texts: readonly Prompt[]; readonly length: number },
+  before: number,
   firstPosition = 0,
 ): { readonly prompts: Inputs; rows(beams: number): Inputs } {
   const ids = new Int32Array(texts.length * length);
   texts.forEach((text, i) => ids.set(Array.from(text), i * length));
+  const total = before + length;
+  const isRead = (text: number, position: number): boolean => position < before + texts[text]!.length;
   const whereOf = (beams: number): Inputs => {
     const rows = texts.length * beams;
-    const ownerOf = (text: number, position: number): number => (position < texts[text]!.length ? text : -1);
     return {
-      encoded_owners: Int32Array.from({ length: rows * length }, (_, i) =>
-        ownerOf(Math.floor(i / length / beams), i % length),
-      ),
+      encoded_owners: Int32Array.from({ length: rows * total }, (_, i) => {
+        const text = Math.floor(i / total / beams);
+        return isRead(text, i % total) ? text : -1;
+      }),
       encoded_starts: new Int32Array(rows),
     };
   };
@@ -174,8 +181,10 @@ function encodedInputs(
       ...whereOf(1),
       seed: new Uint32Array(2 * texts.length),
       input_ids: ids,
-      positions: Int32Array.from({ length }, (_, i) => firstPosition + i),
-      attention_mask: Int32Array.from(ids, (_, i) => Number(i % length < texts[Math.floor(i / length)]!.length)),
+      positions: Int32Array.from({ length: total }, (_, i) => firstPosition + i),
+      attention_mask: Int32Array.from({ length: texts.length * total }, (_, i) =>
+        Number(isRead(Math.floor(i / total), i % total)),
+      ),
     },
     rows: whereOf,
   };

@@ -36,7 +36,7 @@ export interface SessionSizes {
   readonly rows: number;
   /** Most tokens of a text, virtual tokens included. */
   readonly capacity: number;
-  /** Tokens of a text that an encoder reads, padding included; undefined without an encoder. */
+  /** Tokens of a text that an encoder reads, padding included and virtual tokens not; undefined without an encoder. */
   readonly sourceLength?: number | undefined;
   /** Whether the prompt follows tokens in kept caches. */
   readonly isContinuing?: boolean;
@@ -88,9 +88,11 @@ export class GenerationSession {
   ): Promise<T> {
     const { prompts, length, rows, capacity, sourceLength, isContinuing = false } = sizes;
     const { kept, loaded } = parts;
-    const encoded = sourceLength === undefined ? undefined : { rows: prompts, capacity: sourceLength };
+    const before = tokensBefore(parts.adapter);
+    // An encoder reads the virtual tokens, so that what a decoder writes has none.
+    const encoded = sourceLength === undefined ? undefined : { rows: prompts, capacity: before + sourceLength };
     // What is added to kept caches may take the place of what a longer text had left there, so that a window's has room for all.
-    const longestAddition = kept ? capacity : length + tokensBefore(parts.adapter);
+    const longestAddition = kept ? capacity : length + (encoded ? 0 : before);
     const cache = { rows, capacity, longestAddition, encoded, attend: attendCached, attendEncoded };
     const batch = (size: number, tokens: number): BatchSize =>
       sourceLength === undefined ? { size, length: tokens } : { size, length: sourceLength, targetLength: tokens };
@@ -113,7 +115,8 @@ export class GenerationSession {
 
   /** Reads prompts [prompts, length] and returns the logits that follow each: [prompts][vocabulary]. */
   prompts(tokens: NewTokens): Promise<Float32Array[]> {
-    const { virtualTokens, prefixTokens } = (this.sizes.isContinuing ? undefined : this.parts.adapter) ?? {};
+    const isBefore = this.sizes.sourceLength === undefined && !this.sizes.isContinuing;
+    const { virtualTokens, prefixTokens } = (isBefore ? this.parts.adapter : undefined) ?? {};
     return this.#run(this.#prompt, tokens, virtualTokens, prefixTokens);
   }
 
@@ -132,6 +135,7 @@ export class GenerationSession {
     const { model } = loaded;
     const { firstPosition = 0 } = model;
     const { capacity, sourceLength } = this.sizes;
+    const readLength = sourceLength === undefined ? undefined : tokensBefore(this.parts.adapter) + sourceLength;
     const rows = starts.length;
     const length = ids.length / rows + virtualTokens;
     const firsts = starts.map((start) => start + prefixTokens);
@@ -155,7 +159,7 @@ export class GenerationSession {
       starts,
       [behindPrefix("starts")]: firsts,
       text_positions: positions.map((position) => firstPosition + position),
-      ...model.constants?.(positions, { size: rows, length: sourceLength ?? longest, targetLength: capacity }),
+      ...model.constants?.(positions, { size: rows, length: readLength ?? longest, targetLength: capacity }),
       ...encoded,
       last_tokens: last.map((token, row) => row * length + virtualTokens + token),
     };

@@ -141,8 +141,11 @@ function embedded(forward: Forward, c: Config, stack: StackName): Value {
   const path = `model.${stack}`;
   return recorder.labelled(path, () => {
     const table = forward.parameter(SHARED);
-    const x = stack === "encoder" ? forward.tokenEmbeddings(table) : forward.decoderEmbeddings(table);
-    const words = c.scale_embedding ? recorder.apply(scale, { x }, { factor: Math.sqrt(c.d_model) }) : x;
+    const factor = c.scale_embedding ? Math.sqrt(c.d_model) : 1;
+    const scaled = (x: Value): Value => (factor === 1 ? x : recorder.apply(scale, { x }, { factor }));
+    // Words are scaled, and virtual tokens are not.
+    const words =
+      stack === "encoder" ? forward.tokenEmbeddings(table, factor) : scaled(forward.decoderEmbeddings(table));
     const sum = forward.withPositions(words, forward.parameter(`${path}.embed_positions.weight`), stack);
     return forward.dropout(forward.layerNorm(`${path}.layernorm_embedding`, sum, EPSILON), c.dropout);
   });

@@ -22,7 +22,7 @@ from peft.utils import constants
 from safetensors.torch import load_file, save_file
 
 from options import adapted as with_options
-from options import PREFIXES, PROMPTS, option_kinds, prompt_config, takes_prefix
+from options import PREFIXES, PROMPTS, option_kinds, prompt_config, takes_prefix, task_of
 from options import save as save_with_options
 
 LIMIT = 1e-4
@@ -33,11 +33,6 @@ CHECKPOINTS = {
     "flan-t5": TESTS / "golden/flan-t5-lora",
     **{path.parent.name: path for path in sorted((TESTS / "interop-data").glob("*/base"))},
 }
-# PEFT's name of the task, by the ending of the name of the model's class. PEFT has no task for images. Its class for
-# SEQ_2_SEQ_LM asks transformers for a method that version 5 does not have, so encoder-decoders have no task here.
-TASKS = {"ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS", "LMHeadModel": "CAUSAL_LM",
-         "ForQuestionAnswering": "QUESTION_ANS", "ForCausalLM": "CAUSAL_LM", "ForConditionalGeneration": None,
-         "ForImageClassification": None}
 # Modules of attention, by `model_type`, where PEFT does not choose any itself.
 IMAGES = ["q_proj", "v_proj"]
 TARGETS = {**constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, "albert": ["query", "value"],
@@ -59,11 +54,6 @@ LINEAR = {"loha": (peft.LoHaConfig, {"r": 3, "alpha": 5, **DROPOUT, **PATTERNS})
 # Further heads of texts' families.
 HEADS = {"tokens": transformers.AutoModelForTokenClassification, "answers": transformers.AutoModelForQuestionAnswering,
          "classes": transformers.AutoModelForSequenceClassification}
-
-
-def task_of(model):
-    name = type(model).__name__
-    return next(task for ending, task in TASKS.items() if name.endswith(ending))
 
 
 def write_bases(directory, begins):

@@ -22,13 +22,23 @@ KEPT = {"qwen2": ["saved-table", "saved-both", "tied-table"],
         "llama": ["lora-head", "kept-tables", "pissa-patterns", "olora-as-lora", "pissa-dora"],
         "bert": ["bias-all", "excluded", "olora"], "roberta": ["bias-all", "overlap", "excluded"]}
 KEPT_PROMPTS = {"bert": ["prefix-tuning"], "roberta": ["prefix-projection"], "gpt2": ["prefix-tuning", "p-tuning-lstm"],
-                "llama": ["prefix-tuning"], "qwen2": ["prefix-projection", "p-tuning"]}
+                "llama": ["prefix-tuning"], "qwen2": ["prefix-projection", "p-tuning"], "t5": ["prompt", "p-tuning"],
+                "bart": ["p-tuning-lstm"]}
+# PEFT's name of the task, by the ending of the name of the model's class. PEFT has no task for images.
+TASKS = {"ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS", "LMHeadModel": "CAUSAL_LM",
+         "ForQuestionAnswering": "QUESTION_ANS", "ForCausalLM": "CAUSAL_LM", "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+         "ForImageClassification": None}
+# PEFT's class for encoder-decoders keeps a method of transformers by a name that version 5 does not have, and only puts it back.
+if not hasattr(transformers.GenerationMixin, "_prepare_encoder_decoder_kwargs_for_generation"):
+    transformers.GenerationMixin._prepare_encoder_decoder_kwargs_for_generation = None
 PREFIXES = ["prefix-tuning", "prefix-projection"]
 PROMPTS = ["prompt", "p-tuning", "p-tuning-lstm"]
 
 
 def takes_prefix(model):
-    """Whether PEFT can give a model keys and values before those of a text."""
+    """Whether PEFT can give a model keys and values before those of a text. Layers of an encoder-decoder get those of other layers."""
+    if model.config.is_encoder_decoder:
+        return False
     classes = [model, *(each for each in model.children() if isinstance(each, transformers.PreTrainedModel))]
     return any("past_key_values" in inspect.signature(each.forward).parameters for each in classes)
 
@@ -45,6 +55,11 @@ def prompt_config(model, kind, task):
         return peft.PromptTuningConfig(num_virtual_tokens=3, task_type=task, **sizes)
     encoder = {"encoder_reparameterization_type": "LSTM"} if kind == "p-tuning-lstm" else {}
     return peft.PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=6, task_type=task, **encoder, **sizes)
+
+
+def task_of(model):
+    name = type(model).__name__
+    return next(task for ending, task in TASKS.items() if name.endswith(ending))
 
 
 def last_part(model, module):
@@ -120,11 +135,11 @@ if __name__ == "__main__":
         folder = DATA / family / "base"
         architecture = transformers.AutoConfig.from_pretrained(folder).architectures[0]
         load = getattr(transformers, architecture).from_pretrained
-        task = "SEQ_CLS" if architecture.endswith("Classification") else "CAUSAL_LM"
         for kind in kinds:
             if sys.argv[1:] and kind not in sys.argv[1:]:
                 continue
             model = load(folder)
+            task = task_of(model)
             targets = peft.utils.constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING[model.config.model_type]
             out = DATA / family / kind
             save(adapted(model, kind, option_kinds(model, targets).get(kind), task), kind, out)
@@ -135,6 +150,9 @@ if __name__ == "__main__":
             loaded = peft.PeftModel.from_pretrained(load(folder), out).to(torch.float64).eval()
             ids = torch.randint(3, 80, (2, 7))
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            if model.config.is_encoder_decoder:
+                inputs["decoder_input_ids"] = torch.randint(3, 80, (2, 5))
+                inputs["decoder_input_ids"][:, 0] = model.config.decoder_start_token_id
             with torch.no_grad():
                 logits = loaded(**inputs)["logits"]
             ints = {name: tensor.int() for name, tensor in inputs.items()}

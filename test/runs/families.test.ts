@@ -549,11 +549,12 @@ const REFUSED: Readonly<Record<string, Readonly<Record<string, RegExp>>>> = {
 /** What a feature says to a family for which it makes no sense. */
 function refusal(feature: string, family: FamilyName): RegExp | undefined {
   const model = createModel(tiny[family]());
-  if (["adapter prompt", "adapter p_tuning", "adapter prefix_tuning"].includes(feature)) {
-    if (model.image) return /reads images/;
-    if (model.encoderDecoder) return /encoder-decoder/;
+  if (["adapter prompt", "adapter p_tuning", "adapter prefix_tuning"].includes(feature) && model.image) {
+    return /reads images/;
   }
-  if (feature === "adapter prefix_tuning" && model.prefixHeads === undefined) return /takes no keys and values/;
+  if (feature === "adapter prefix_tuning" && model.prefixHeads === undefined) {
+    return model.encoderDecoder ? /encoder-decoder/ : /takes no keys and values/;
+  }
   const isRow = !isShared(family) && !model.encoderDecoder && !family.startsWith("swin");
   if (feature === "adapter meft" && !isRow) return /not attention followed by a feed-forward/;
   const isLanguageModel = ["causal_lm", "seq2seq"].includes(model.task);
@@ -566,6 +567,8 @@ const SAMPLE: readonly (readonly [string, FamilyName])[] = [
   ["micro-batches", "deberta-v2"],
   ["merging DoRA on freeze", "gpt2"],
   ["a frozen encoder", "t5"],
+  ["adapter p_tuning", "t5"],
+  ["adapter prompt", "bart"],
 ];
 const PAIRS = TRIES_ALL_FAMILIES
   ? Object.keys(FEATURES).flatMap((feature) => FAMILY_NAMES.map((family) => [feature, family] as const))

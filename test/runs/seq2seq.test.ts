@@ -152,14 +152,11 @@ describe.each(SEQ2SEQ_FAMILIES)("training %s", (family) => {
   });
 });
 
-it.each(["meft", "prompt", "p_tuning", "prefix_tuning"] as const)(
-  "%s does not fit an encoder-decoder",
-  async (kind) => {
-    using model = await open("t5");
-    const error = await failure(Trainer.create({ model, adapter: makeAdapter({ kind }), data: tinyData(model) }));
-    expect(error).toBeInstanceOf(ConfigError);
-  },
-);
+it.each(["meft", "prefix_tuning"] as const)("%s does not fit an encoder-decoder", async (kind) => {
+  using model = await open("t5");
+  const error = await failure(Trainer.create({ model, adapter: makeAdapter({ kind }), data: tinyData(model) }));
+  expect(error).toBeInstanceOf(ConfigError);
+});
 
 it("the spelling of a configuration before transformers 5 loads to the same logits, and the output table decides", async () => {
   const folder = await openDirectory("test/golden/flan-t5-lora");

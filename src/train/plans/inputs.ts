@@ -138,12 +138,12 @@ function placedInputs(
   { virtualTokens, prefixTokens }: Required<NonNullable<InputOptions["adapter"]>>,
   seed: MaskSeed,
 ): Inputs {
-  const { firstPosition = 0, encoderDecoder, image } = model;
+  const { firstPosition = 0, image } = model;
   const length = batch.length + virtualTokens;
   const positions = batch.isPacked
     ? textPositions(batch, firstPosition)
     : Int32Array.from({ length }, (_, i) => firstPosition + prefixTokens + i);
-  const shape = encoderDecoder ? batch : { ...batch, length: length + prefixTokens };
+  const shape = { ...batch, length: length + prefixTokens };
   return {
     ...model.constants?.(positions, shape, (parts) => maskSeeds(seed, batch.size, parts)),
     positions,
