@@ -227,7 +227,7 @@ export interface InitialiseOptions {
   /** How weights are stored (see `withWeights`). Default f32, which alone can be trained. */
   readonly weights?: WeightFormat;
   /** What has the model's tokenizer and the like, which `saveModel` copies. Default nothing. */
-  readonly directory?: Directory;
+  readonly directory?: DirectoryLike;
 }
 
 /**
@@ -241,7 +241,8 @@ export async function initialiseModel(
   config: Readonly<Record<string, unknown>>,
   options: InitialiseOptions = {},
 ): Promise<LoadedModel> {
-  const { seed = 0, weights: format = "f32", directory } = options;
+  const { seed = 0, weights: format = "f32", directory: from } = options;
+  const directory = from && (await directoryAt(from));
   await loadFamily(config);
   const model = withWeights(createModel(config), format);
   const random = new Random(seed);

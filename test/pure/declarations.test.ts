@@ -34,6 +34,7 @@ describe("a directory", () => {
   const READERS: Readonly<Record<string, Call>> = {
     "WeightedAdapter.adapter": (adapter) => analysis.mergeAdapters([{ adapter }], data.memoryDirectory("out")),
     "ImageFile.directory": (directory) => data.readImages([{ directory, file: "x", label: 0 }], others),
+    "InitialiseOptions.directory": (directory) => core.initialiseModel(others, {}, { directory }),
     exportGgufAdapter: (place) => gguf.exportGgufAdapter(place, { model: place, directory: place }),
     exportGgufModel: (place) => gguf.exportGgufModel(place, { directory: place }),
     mergeIntoModel: (place) => analysis.mergeIntoModel(place, place, data.memoryDirectory("out")),

@@ -9,7 +9,7 @@ import { ConfigError, FileFormatError, ShapeError } from "../../src/base/errors"
 import { memoryDirectory } from "../../src/io/directory";
 import { jsonBytes } from "../../src/io/json";
 import { readAdapterDirectory, writeAdapterDirectory } from "../../src/io/peft";
-import type { PeftConfig } from "../../src/io/peft";
+import type { PeftAdapter, PeftConfig } from "../../src/io/peft";
 import { headKey, stripPrefix, unwrappedKeys } from "../../src/io/peft-keys";
 import { loraConfig, parseLoraConfig, rankOf, scaleOf } from "../../src/io/peft-lora";
 import { isTarget } from "../../src/io/peft-match";
@@ -44,10 +44,21 @@ const weightsOf = (base: string): LoadedWeights => ({
   read: async (name) => (await readFloatTensors(await openDirectory(join(DATA, base)), "model.safetensors")).get(name)!,
 });
 
+/** An adapter's files without the second half of an encoder-decoder's prompts, which nothing reads and which is not written. */
+function withoutUnreadRows(files: PeftAdapter): PeftAdapter {
+  const { config, tensors } = files;
+  const key = "prompt_embeddings";
+  const prompts = tensors.get(key);
+  if (config["num_transformer_submodules"] !== 2 || !prompts) return files;
+  const [rows, width] = [prompts.shape[0]! / 2, prompts.shape[1]!];
+  const read = { ...prompts, shape: [rows, width], data: prompts.data.slice(0, rows * width) };
+  return { config: { ...config, num_transformer_submodules: 1 }, tensors: new Map([...tensors, [key, read]]) };
+}
+
 describe.each(CASES)("an adapter that PEFT wrote, $path,", ({ path, base }) => {
   test("is read, and written again with the same keys, shapes, bytes and configuration", async () => {
     const source = await openDirectory(join(DATA, path));
-    const stored = await readAdapterDirectory(source);
+    const stored = withoutUnreadRows(await readAdapterDirectory(source));
     const model = await modelOf(base);
     const loaded = weightsOf(base);
     const { adapter, tensors } = await adapterOfFile(stored, model, path, loaded);

@@ -61,7 +61,7 @@ describe("a plugin", () => {
     );
     forgetAlso(ADDED.optimizers.add("none", () => undefined as never)); // a plugin has no types
     expect(() => trainerSettings({ policy: "never" }, options({ optimizer: "none" }))).toThrow(
-      /^The optimizer none of a plugin is undefined\.\nReturn an Optimizer/,
+      /^--optimizer none: The optimizer none of a plugin is undefined\.\nReturn an Optimizer/,
     );
   });
 
