@@ -242,7 +242,7 @@ export async function initialiseModel(
   options: InitialiseOptions = {},
 ): Promise<LoadedModel> {
   const { seed = 0, weights: format = "f32", directory: from } = options;
-  const directory = from && (await directoryAt(from));
+  const directory = from === undefined ? undefined : await directoryAt(from);
   await loadFamily(config);
   const model = withWeights(createModel(config), format);
   const random = new Random(seed);
