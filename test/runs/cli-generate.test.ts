@@ -198,7 +198,11 @@ describe("safetape generate", () => {
 
   it.each<[string, string[], RegExp]>([
     ["a system's message to a text", ["--prompt", "a", "--system", "b"], /--system needs --chat/],
-    ["a missing template", ["--prompt", "a", "--chat", "--chat-template", "nothing"], /^--chat-template: there is no file .*nothing\./],
+    [
+      "a missing template",
+      ["--prompt", "a", "--chat", "--chat-template", "nothing"],
+      /^--chat-template: there is no file .*nothing\./,
+    ],
     ["no plugin", ["--prompt", "a", "--plugin", "missing.mjs"], /^--plugin: there is no file .*missing\.mjs\./],
     ["no prompt", [], /--prompt is missing/],
     ["a missing file", ["--prompts", "nothing.txt"], /^--prompts: there is no file .*nothing\.txt\./],
