@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeEach, expect } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { Engine } from "../../src/engine";
 import type { Device } from "../../src/gpu/device";
 import type { Ledger } from "../../src/gpu/ledger";
@@ -25,6 +25,16 @@ export async function useEngine({ reopen }: EngineOptions = {}): Promise<Engine>
   checkLedger(() => engine.ledger);
   afterAll(() => engine.dispose());
   return engine;
+}
+
+/** As `useEngine`, for the tests of one suite of a file: opened before the first of them and closed after the last. */
+export function useEngineOfSuite({ reopen }: EngineOptions = {}): () => Engine {
+  let engine: Engine | undefined;
+  const opened = (): Engine => engine!;
+  beforeAll(async () => void (engine = new Engine(await testDevice(), reopen)));
+  checkLedger(() => opened().ledger);
+  afterAll(() => opened().dispose());
+  return opened;
 }
 
 /**
