@@ -6,8 +6,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { generate } from "./grammar.mjs";
+import { SPECIAL, wordPieceTokenizer } from "./wordpiece.mjs";
 
-const SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const MAX_LENGTH = 40;
 
 /** Contents of the files by their path below `examples/`. */
@@ -21,7 +21,7 @@ export function exampleFiles() {
     "data/sentiment/train.tsv": tsv(targetTrain),
     "data/sentiment/dev.tsv": tsv(targetDev),
     "model/vocab.txt": `${words.join("\n")}\n`,
-    "model/tokenizer.json": json(tokenizer(words)),
+    "model/tokenizer.json": json(wordPieceTokenizer(words)),
     "model/tokenizer_config.json": json({
       tokenizer_class: "BertTokenizer",
       do_lower_case: true,
@@ -45,43 +45,6 @@ function vocabulary(lists) {
   const letters = [..."abcdefghijklmnopqrstuvwxyz"];
   const pieces = [...letters, ...letters.map((letter) => `##${letter}`)].filter((piece) => !words.has(piece));
   return [...SPECIAL, ...[...words].sort(), ...pieces];
-}
-
-function tokenizer(words) {
-  const token = (id, type_id) => ({ SpecialToken: { id, type_id } });
-  const text = (id, type_id) => ({ Sequence: { id, type_id } });
-  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
-  const single = [token("[CLS]", 0), text("A", 0), token("[SEP]", 0)];
-  return {
-    version: "1.0",
-    truncation: null,
-    padding: null,
-    added_tokens: SPECIAL.map((content, id) => ({ id, content, ...flags })),
-    normalizer: {
-      type: "BertNormalizer",
-      clean_text: true,
-      handle_chinese_chars: true,
-      strip_accents: null,
-      lowercase: true,
-    },
-    pre_tokenizer: { type: "BertPreTokenizer" },
-    post_processor: {
-      type: "TemplateProcessing",
-      single,
-      pair: [...single, text("B", 1), token("[SEP]", 1)],
-      special_tokens: Object.fromEntries(
-        ["[CLS]", "[SEP]"].map((id) => [id, { id, ids: [SPECIAL.indexOf(id)], tokens: [id] }]),
-      ),
-    },
-    decoder: { type: "WordPiece", prefix: "##", cleanup: true },
-    model: {
-      type: "WordPiece",
-      unk_token: "[UNK]",
-      continuing_subword_prefix: "##",
-      max_input_chars_per_word: 100,
-      vocab: Object.fromEntries(words.map((word, id) => [word, id])),
-    },
-  };
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -1,5 +1,6 @@
 // Vocabularies by byte-pair encoding (Sennrich et al. 2016): of pairs of characters within words, as Hugging Face's trainer makes
 // WordPiece's, and of bytes, as GPT-2's.
+import { addedToken, SPECIAL, wordPieceTokenizer } from "../wordpiece.mjs";
 
 /** The order of pairs that are equally frequent, so that a vocabulary depends on the texts alone. */
 const isBefore = (a, b) => a < b;
@@ -64,18 +65,6 @@ function wordCounts(texts, pattern) {
   return counts;
 }
 
-const special = (id, content) => ({
-  id,
-  content,
-  single_word: false,
-  lstrip: false,
-  rstrip: false,
-  normalized: false,
-  special: true,
-});
-
-const SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-
 /** The files of a WordPiece tokenizer of lower-case texts, with a vocabulary of at most `size` tokens. */
 export function wordPiece(texts, size) {
   // What BERT's normaliser and pre-tokenizer make of a text: letters without accents, and every punctuation mark alone.
@@ -103,40 +92,8 @@ export function wordPiece(texts, size) {
   const joined = (a, b) => a + b.slice(2);
   const merges = learnMerges(spelt, size - SPECIAL.length - alphabet.length, joined);
   const tokens = [...new Set([...SPECIAL, ...alphabet, ...merges.map(([a, b]) => joined(a, b))])];
-  const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
-  const begin = { SpecialToken: { id: "[CLS]", type_id: 0 } };
-  const end = (type) => ({ SpecialToken: { id: "[SEP]", type_id: type } });
-  const part = (id, type) => ({ Sequence: { id, type_id: type } });
-  const named = (token) => [token, { id: token, ids: [vocab[token]], tokens: [token] }];
   return {
-    "tokenizer.json": {
-      version: "1.0",
-      truncation: null,
-      padding: null,
-      added_tokens: SPECIAL.map((token, id) => special(id, token)),
-      normalizer: {
-        type: "BertNormalizer",
-        clean_text: true,
-        handle_chinese_chars: true,
-        strip_accents: null,
-        lowercase: true,
-      },
-      pre_tokenizer: { type: "BertPreTokenizer" },
-      post_processor: {
-        type: "TemplateProcessing",
-        single: [begin, part("A", 0), end(0)],
-        pair: [begin, part("A", 0), end(0), part("B", 1), end(1)],
-        special_tokens: Object.fromEntries(["[CLS]", "[SEP]"].map(named)),
-      },
-      decoder: { type: "WordPiece", prefix: "##", cleanup: true },
-      model: {
-        type: "WordPiece",
-        unk_token: "[UNK]",
-        continuing_subword_prefix: "##",
-        max_input_chars_per_word: 100,
-        vocab,
-      },
-    },
+    "tokenizer.json": wordPieceTokenizer(tokens),
     "tokenizer_config.json": {
       tokenizer_class: "BertTokenizer",
       do_lower_case: true,
@@ -169,7 +126,7 @@ export function byteLevel(texts, size) {
       version: "1.0",
       truncation: null,
       padding: null,
-      added_tokens: [special(tokens.indexOf(END), END)],
+      added_tokens: [addedToken(tokens.indexOf(END), END)],
       normalizer: null,
       pre_tokenizer: bytes,
       post_processor: { ...bytes, trim_offsets: false },

@@ -92,7 +92,7 @@ interface Part {
  * Merges LoRA adapters of one base model into one, by the formulas of PEFT's `add_weighted_adapter`, and writes it as a PEFT directory, whose scale
  * is 1. The base model is not read. Random masks of DARE follow from `seed` and are not torch's.
  * @returns the number of modules, the rank, and the base models that the adapters name: of several, only shapes were compared.
- * @throws ConfigError for a `card.baseModel` that is no ID of the Hub, other kinds than LoRA, DoRA, PiSSA and OLoRA on a changed base, biases and saved modules, unequal ranks in a method
+ * @throws ConfigError for a `card.baseModel` that is not an ID of the Hub, other kinds than LoRA, DoRA, PiSSA and OLoRA on a changed base, biases and saved modules, unequal ranks in a method
  * that takes equal ones, and options that make no sense; ShapeError for modules of different shapes; FileFormatError for damaged
  * files. Nothing is then written.
  */

@@ -12,6 +12,7 @@ import { jsonBytes } from "../io/json";
 import { writeAdapterDirectory } from "../io/peft";
 import { createModel } from "../model/families";
 import type { Model } from "../model/model";
+import { ifAllowed } from "./blame";
 import { ADAPTERS } from "./flags";
 import { readOptions } from "./options";
 import type { Print, RawOptions } from "./options";
@@ -86,10 +87,10 @@ async function supportOf(kind: string, model: Model): Promise<AdapterSupport> {
   const adapter = makeAdapter({ kind });
   const tensors = startOf(adapter, model);
   const file = adapter.trainsInPlace ? undefined : adapterFile(adapter, model, tensors);
-  const lora = await ifAllowed(() => asLora(adapter, model, tensors));
-  const merge = (await ifAllowed(() => mergedParameter(adapter, model, tensors))) !== undefined;
+  const lora = await ifAllowed(() => asLora(adapter, model, tensors), ConfigError);
+  const merge = (await ifAllowed(() => mergedParameter(adapter, model, tensors), ConfigError)) !== undefined;
   const format = file && (isOwnKind(file.config.peft_type) ? "own" : "peft");
-  const loaded = file && (await ifAllowed(() => adapterOfFile(file, model, kind)));
+  const loaded = file && (await ifAllowed(() => adapterOfFile(file, model, kind), ConfigError));
   return {
     kind,
     peftType: file?.config.peft_type,
@@ -119,18 +120,9 @@ async function isInGguf(file: AdapterFile | undefined): Promise<boolean> {
   const [adapter, base] = [memoryDirectory("adapter"), memoryDirectory("model", { "config.json": jsonBytes(CONFIG) })];
   const tensors = [...file.tensors].map(([name, tensor]) => ({ name, ...tensor }));
   await writeAdapterDirectory(adapter, file.config, tensors);
-  const modules = await ifAllowed(() =>
-    exportGgufAdapter(adapter, { model: base, directory: memoryDirectory("gguf") }),
+  const modules = await ifAllowed(
+    () => exportGgufAdapter(adapter, { model: base, directory: memoryDirectory("gguf") }),
+    ConfigError,
   );
   return modules !== undefined;
-}
-
-/** What a function returns; undefined where it refuses a kind of adapter. */
-async function ifAllowed<T>(run: () => T | Promise<T>): Promise<T | undefined> {
-  try {
-    return await run();
-  } catch (error) {
-    if (error instanceof ConfigError) return undefined;
-    throw error;
-  }
 }

@@ -43,3 +43,16 @@ function says(message: string, run: () => unknown): boolean {
     return error instanceof Error && error.message === message;
   }
 }
+
+/** What a function returns; undefined where it refuses by an error of a kind. */
+export async function ifAllowed<T>(
+  run: () => T | Promise<T>,
+  refusal: abstract new (...args: never[]) => SafetapeError = SafetapeError,
+): Promise<T | undefined> {
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof refusal) return undefined;
+    throw error;
+  }
+}

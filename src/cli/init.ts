@@ -12,7 +12,7 @@ import { openDirectory } from "../node/directory";
 import { dpo } from "../preference/dpo";
 import { fitMemoryBudget } from "../train/estimate/fit-memory-budget";
 import type { Objective } from "../train/options";
-import { blaming } from "./blame";
+import { blaming, ifAllowed } from "./blame";
 import { entryText } from "./config-file";
 import { checkFit, INIT, TRAIN } from "./flags";
 import { flagOf, oneOf, readOptions, UsageError } from "./options";
@@ -344,16 +344,6 @@ function fittingAdapter(
     objective?.check({ model, adapter, memory: {} });
     return adapter;
   });
-}
-
-/** What a function returns; undefined where it refuses. */
-async function ifAllowed<T>(run: () => T | Promise<T>): Promise<T | undefined> {
-  try {
-    return await run();
-  } catch (error) {
-    if (error instanceof SafetapeError) return undefined;
-    throw error;
-  }
 }
 
 /** Options in a section of the file, by name: a value, or an example in a comment. */

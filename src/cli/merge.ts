@@ -66,15 +66,15 @@ export async function mergeCommand(places: readonly string[], raw: RawOptions, p
     throw new UsageError("One adapter is merged into a model as it is.", "Leave out the options of several adapters.");
   }
   const screen = new Screen(quiet);
-  const result = await progressOn(screen)("merging", (onProgress) =>
-    mergeIntoModel(isOne ? first!.adapter : sum, into, to, {
-      ...headOf({ labels }),
-      ...(format && { format }),
-      card,
-      onProgress,
-    }),
-  );
-  screen.end();
+  const settings = { ...headOf({ labels }), ...(format && { format }), card };
+  let result;
+  try {
+    result = await progressOn(screen)("merging", (onProgress) =>
+      mergeIntoModel(isOne ? first!.adapter : sum, into, to, { ...settings, onProgress }),
+    );
+  } finally {
+    screen.end();
+  }
   print(json ? JSON.stringify(result) : `${result.tensors} tensors in ${result.format}, in ${out}`);
 }
 
@@ -88,7 +88,7 @@ const isDirectory = async (path: string): Promise<boolean> =>
 
 /**
  * DIR or DIR:WEIGHT. Paths may have colons, so that a place which is there as it is written is a path.
- * @throws UsageError for a weight that is no number, and where there is no directory.
+ * @throws UsageError for a weight that is not a number, and where there is no directory.
  */
 async function weightedPath(place: string): Promise<WeightedPath> {
   const [, before = place, weight] = /^(.+):([^:]*)$/.exec(place) ?? [];

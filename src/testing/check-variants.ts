@@ -62,7 +62,7 @@ export interface CheckOptions {
 export type CheckedDevice = Pick<Device, "handle" | "info" | "waiting">;
 
 /**
- * Runs the cases of ops on an adapter, forward and all gradients, with the portable kernels and with every variant that
+ * Runs the cases of ops on an adapter, forward and all gradients, with the portable kernels, in place too, and with every variant that
  * the adapter can run, and compares all results with the float64 references.
  * @param devices a device, or two of the same adapter, of which one takes the first of the cases that are left and the other the last:
  *   a software adapter compiles a kernel when it first runs, on one thread of the device that runs it.

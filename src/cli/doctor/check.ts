@@ -13,7 +13,8 @@ import { Screen } from "../view/screen";
 /**
  * `safetape doctor --check`: compares every op, forward and backward, with float64: on a GPU by every kernel that it can run, on a
  * software adapter, which takes seconds to compile a kernel that is written for GPUs and would never run it, by those that it runs by
- * default, and in cases that together run every entry with every constant but sizes of heads.
+ * default, and in cases that together run every entry with every constant but sizes of heads. Entries that do the work of neighbouring
+ * ops as well run in no case of one op, and are not compared here.
  * @throws KernelError if a result is wrong.
  */
 export async function checkCommand(raw: RawOptions, print: Print): Promise<void> {
