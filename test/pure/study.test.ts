@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -11,6 +11,7 @@ import { cellsOf, cellsOfShare, shareOf } from "../../src/cli/study/cells";
 import { Claims } from "../../src/cli/study/claims";
 import { learningRateOf, readStudy } from "../../src/cli/study/file";
 import type { Study } from "../../src/cli/study/file";
+import { fingerprintsOf } from "../../src/cli/study/fingerprints";
 import { withoutParts } from "../../src/cli/study/parts";
 import type { Part } from "../../src/cli/study/parts";
 import { claimDirectory } from "../../src/cli/study/record";
@@ -323,10 +324,10 @@ describe("claims of cells", () => {
 describe("a directory of results", () => {
   it("takes a study with more methods, and refuses one with other options", async () => {
     const out = await openDirectory(path("out"), { create: true });
-    await claimDirectory(out, await studyWith());
-    await claimDirectory(out, await studyWith({ seeds: [3], methods: [STUDY.methods[0]] }));
+    await claimDirectory(out, await studyWith(), {});
+    await claimDirectory(out, await studyWith({ seeds: [3], methods: [STUDY.methods[0]] }), {});
     const renamed = { ...STUDY.methods[0], name: "other", learningRate: 1 };
-    await claimDirectory(out, await studyWith({ methods: [renamed] }));
+    await claimDirectory(out, await studyWith({ methods: [renamed] }), {});
     const { methods } = readJson<{ methods: object }>(path("out", "study.json"));
     expect(Object.keys(methods)).toEqual(["LoRA", "full", "other"]);
     for (const [change, fact] of [
@@ -336,8 +337,41 @@ describe("a directory of results", () => {
       [{ tasks: [{ ...STUDY.tasks[0], batch: 4 }] }, /other options: the task small/],
     ] as const) {
       const study = await studyWith(change);
-      expect((await failure(() => claimDirectory(out, study))).message).toMatch(fact);
+      expect((await failure(() => claimDirectory(out, study, {}))).message).toMatch(fact);
     }
+  });
+
+  it("refuses a study whose model or data have changed by name, and leaves its record as it is", async () => {
+    const out = await openDirectory(path("out"), { create: true });
+    for (const folder of ["model", "data", "data/train", "data/earlier"]) mkdirSync(path(folder));
+    writeFileSync(path("model", "config.json"), "{}");
+    writeFileSync(path("data", "train", "1.png"), "first");
+    writeFileSync(path("data", "earlier", "study.json"), "{}");
+    const study = await studyWith();
+    const begin = async () => claimDirectory(out, study, await fingerprintsOf(study, [path("data", "other.json")]));
+    await begin();
+    const { sources } = readJson<{ sources: object }>(path("out", "study.json"));
+    expect(Object.keys(sources)).toEqual(["model/config.json", "data/train"]);
+    writeFileSync(path("data", "earlier", "table.md"), "results of another study");
+    writeFileSync(path("data", "other.json"), "a study's own file");
+    await begin();
+    const record = readFileSync(path("out", "study.json"), "utf8");
+    writeFileSync(path("data", "train", "1.png"), "other");
+    expect((await failure(begin)).message).toMatch(/^data\/train has changed since the results in .* were begun\./);
+    expect(readFileSync(path("out", "study.json"), "utf8")).toBe(record);
+    writeFileSync(path("data", "train", "1.png"), "first");
+    writeFileSync(path("model", "config.json"), "[]");
+    expect((await failure(begin)).message).toMatch(/^model\/config\.json has changed/);
+  });
+
+  it("of an earlier version, without digests of the files, gets them", async () => {
+    const out = await openDirectory(path("out"), { create: true });
+    const study = await studyWith();
+    await claimDirectory(out, study, {});
+    const { sources: _none, ...earlier } = readJson<Config>(path("out", "study.json"));
+    writeFileSync(path("out", "study.json"), JSON.stringify(earlier));
+    await claimDirectory(out, study, { model: "1", data: "2" });
+    expect(readJson<Config>(path("out", "study.json"))["sources"]).toEqual({ model: "1", data: "2" });
   });
 
   it("refuses a result of other settings", async () => {
@@ -463,6 +497,9 @@ describe("a study's tables", () => {
       savedBytesLast: 0,
       flops: 1e12,
       policy: {},
+      freezes: [],
+      memory: [],
+      losses: [],
       learningRate: 1e-3,
     });
     const best = (epoch: number, seconds: number) => ({ step: 1, epoch, loss: 1, seconds });

@@ -352,6 +352,9 @@ describe("safetape study", () => {
     const { result } = readJson<{ result: RunResult }>(join(out, cells[1]!));
     expect(result.tried?.map(({ learningRate }) => learningRate)).toEqual([1e-4, 3e-4, 1e-3, 3e-3, 1e-2]);
     expect(result.split).toEqual({ train: 8, validation: 8, test: 8 });
+    expect(result.freezes.map(({ step, layers }) => [step, layers])).toEqual([[0, [0, 1, 2]]]);
+    expect(result.memory, "frozen before the first step").toEqual([[1, result.endBytes]]);
+    expect(result.losses.map(([step]) => step)).toEqual(Array.from({ length: result.steps }, (_, i) => i + 1));
     expect(result.validation!.map(({ epoch }) => epoch)).toEqual(result.validation!.map((_, i) => i));
     expect(result.best!.loss).toBe(Math.min(...result.validation!.map(({ loss }) => loss)));
   });

@@ -24,6 +24,7 @@ import { readStudyData, trainingExamples } from "./data";
 import type { StudyData } from "./data";
 import { readStudy } from "./file";
 import type { Study, StudyTask } from "./file";
+import { fingerprintsOf } from "./fingerprints";
 import { withoutParts } from "./parts";
 import { claimDirectory } from "./record";
 import { cellResult, saveCell } from "./results";
@@ -62,7 +63,7 @@ export async function studyCommand(path: string | undefined, raw: RawOptions, pr
   const sources = new StudySources(study, wordNet);
   await sources.check(mine);
   const out = await openDirectory(outPath, { create: !collect });
-  await claimDirectory(out, study);
+  await claimDirectory(out, study, collect ? {} : await fingerprintsOf(study, [path, outPath]));
   using worker = new Worker(study, out, sources);
   await worker.run(mine);
   if (share) {

@@ -7,7 +7,7 @@ import type { Model } from "../../model/model";
 import { parametersOutsideHead } from "../../train/tensors/specs";
 import { EarlyStopping } from "../../train/early-stopping";
 import type { Schedule, ScheduleOptions, TrainerOptions } from "../../train/options";
-import type { StepReport } from "../../train/loop/reports";
+import type { FreezeEvent, StepReport } from "../../train/loop/reports";
 import type { TrainableSpec } from "../../train/tensors/specs";
 import { Trainer } from "../../train/trainer";
 import { evaluateTask } from "../evaluation";
@@ -58,6 +58,12 @@ export interface RunResult {
   /** Seconds of all steps. */
   readonly seconds: number;
   readonly policy: Readonly<Record<string, unknown>>;
+  /** After which steps layers froze, and what that returned. */
+  readonly freezes: readonly Pick<FreezeEvent, "step" | "layers" | "returnedBytes">[];
+  /** Live GPU bytes after the first step, and after each one that changed them. */
+  readonly memory: readonly Point[];
+  /** Mean losses of stretches of the run, each at its last step. */
+  readonly losses: readonly Point[];
   /** The rate at the end of warm-up. */
   readonly learningRate: number;
   /** The rates that were tried before, with the metrics of their runs on the validation set. */
@@ -69,6 +75,12 @@ export interface RunResult {
   /** Examples of the parts of the data. */
   readonly split?: SplitCounts | undefined;
 }
+
+/** A step, and a value after it. */
+export type Point = readonly [step: number, value: number];
+
+/** Points of the curve of losses in a result: a run's own steps are too many, and too noisy, for a figure. */
+const LOSS_POINTS = 50;
 
 /** What the runs of a cell share. */
 interface CellRuns {
@@ -123,6 +135,11 @@ export async function runCell(runs: CellRuns, onProgress?: OnProgress): Promise<
     flops: sum(reports.map(({ flops }) => flops)),
     seconds: sum(reports.map(({ seconds }) => seconds)),
     policy: trainer.policyRecord(),
+    freezes: reports.flatMap(({ freezes }) =>
+      freezes.map(({ step, layers, returnedBytes }) => ({ step, layers, returnedBytes })),
+    ),
+    memory: bytes.flatMap((value, i): Point[] => (value === bytes[i - 1] ? [] : [[reports[i]!.step, value]])),
+    losses: stretches(reports),
     learningRate: schedule.learningRate,
     tried,
     validation: study.earlyStopping && validation.points,
@@ -230,6 +247,15 @@ async function train(trainer: Trainer, { study, cell, data }: CellRuns, onProgre
   await stopping?.restoreBest();
   const best = points.find(({ step }) => step === stopping?.best?.step);
   return { reports, trainable, bytes, validation: { points, best } };
+}
+
+function stretches(reports: readonly StepReport[]): Point[] {
+  const length = Math.ceil(reports.length / LOSS_POINTS);
+  const starts = Array.from({ length: Math.ceil(reports.length / length) }, (_, i) => i * length);
+  return starts.map((start) => {
+    const stretch = reports.slice(start, start + length);
+    return [stretch.at(-1)!.step, mean(stretch.map(({ loss }) => loss))];
+  });
 }
 
 function outsideHead({ model }: LoadedModel, specs: ReadonlyMap<string, TrainableSpec>): [string, TrainableSpec][] {
