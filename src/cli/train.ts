@@ -22,7 +22,6 @@ import { REPORT_FILE } from "../report/record";
 import type { RunRecord } from "../report/record";
 import { showCount } from "../report/units";
 import type { Trace } from "../run/trace";
-import { dpo } from "../preference/dpo";
 import { describeChoice, fitMemoryBudget } from "../train/estimate/fit-memory-budget";
 import type { PredictOptions } from "../train/estimate/predict";
 import { saveAdapter, saveMerged, saveModel } from "../train/files";
@@ -48,7 +47,7 @@ import type { Print, RawOptions, Values } from "./options";
 import { withRecipe } from "./recipes";
 import { ResumableRun } from "./resumable-run";
 import { drawExamples } from "./tasks/draw-examples";
-import { fillingOf, preprocessing, probeOf } from "./tasks/task-data";
+import { fillingOf, objectiveOf, preprocessing, probeOf } from "./tasks/task-data";
 import type { ChooseExamples, PackedRows } from "./tasks/task-data";
 import { readEvaluation, readTask, taskHead } from "./tasks/tasks";
 import { openTracking } from "./tracker";
@@ -95,7 +94,6 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const progress: ProgressView = (what, work) => showProgress(screen, emit, what, work);
   using engine = await createEngine();
   const preference = dpoFrom(options);
-  const objective = preference && dpo(preference);
   const load = preprocessing(modelPath, options.chatTemplate);
   const tagging = taggingFrom(options);
   const head = await taskHead(task, path, tagging);
@@ -109,14 +107,6 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const length = model.image ? {} : { length: maxLength };
   const { packing, eachAnswer } = options;
-  const { weights, ...memory } = memorySettings(options, {
-    config,
-    adapter,
-    loss: objective ?? options.loss,
-    packing,
-    ...length,
-  });
-  objective?.check({ model, adapter, memory: memory.memory });
   const split = options.split === "files" ? undefined : options.split;
   const choose = trainingChooser(options);
   const filling = fillingOf(options);
@@ -127,6 +117,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     wordNet,
     tagging,
     dpo: preference,
+    labelSmoothing: options.labelSmoothing,
     choose,
     eachAnswer,
     ...filling,
@@ -140,6 +131,15 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
       : await progress("reading data to evaluate on", () =>
           readEvaluation(evalTask, { path: evalData, ...reading }, { head, data }),
         );
+  const objective = objectiveOf([data, evaluated], options.loss);
+  const { weights, ...memory } = memorySettings(options, {
+    config,
+    adapter,
+    loss: objective ?? options.loss,
+    packing,
+    ...length,
+  });
+  objective?.check({ model, adapter, memory: memory.memory });
   const { metric } = options;
   const needsDevSet = Object.entries({
     "--patience": patience,

@@ -6,6 +6,8 @@ import type { Sample } from "./sample";
 export interface TextPart {
   readonly ids: readonly number[];
   readonly isAnswer: boolean;
+  /** Of an answer: how much the loss of each of its tokens counts beside the others'. Default 1. */
+  readonly weight?: number;
 }
 
 /** Samples whose answers alone count in the loss, and how many texts were cut. */
@@ -29,9 +31,14 @@ export function answerSamples(texts: readonly (readonly TextPart[])[], maxLength
     const isAnswer = parts.flatMap((part) => part.ids.map(() => part.isAnswer));
     const ids = Int32Array.from(allIds.slice(0, maxLength));
     const label = ids.map((id, i) => (isAnswer[i] ? id : IGNORED_LABEL));
+    const weights = parts.flatMap((part) => part.ids.map(() => part.weight ?? 1)).slice(0, maxLength);
     if (label.every((id) => id === IGNORED_LABEL)) continue;
     if (allIds.length > maxLength) truncated++;
-    samples.push({ ids, label });
+    samples.push({
+      ids,
+      label,
+      ...(weights.some((weight) => weight !== 1) && { weights: Float32Array.from(weights) }),
+    });
   }
   if (samples.length === 0) {
     throw new DataError(`no text has an answer within its first ${maxLength} tokens`, "allow longer rows");

@@ -42,6 +42,8 @@ export interface Batch extends BatchSize {
   readonly ids?: Int32Array;
   /** Log-probability that the reference model gives to the answer of each row, in batches of pairs of answers [size]. */
   readonly reference?: Float32Array;
+  /** How much the loss of each token counts beside the others', for `weightedTokens` [size, length]. Default all alike. */
+  readonly weights?: Float32Array;
   /** The images of a model of images, which ignores `inputIds` [size, channels, rows, columns]. */
   readonly pixels?: Float32Array;
 }
@@ -69,6 +71,7 @@ export function makeBatch(samples: readonly Sample[], { padId, labels: kind, ...
     attentionMask: new Int32Array(size * length),
     tokenTypeIds: new Int32Array(size * length),
     labels: emptyLabels(kind, size, { token: length, target: targetLength }),
+    ...(samples.some(({ weights }) => weights) && { weights: new Float32Array(size * length).fill(1) }),
   };
   if (samples.length > size) throw new DataError(`${samples.length} samples for ${size} rows`, "make the batch larger");
   for (const [row, sample] of samples.entries()) fillRow(batch, row, sample, kind);
@@ -91,7 +94,7 @@ function emptyLabels(
   return new Int32Array(size * perRow).fill(IGNORED_LABEL);
 }
 
-function fillRow(batch: Batch, row: number, { ids, typeIds, segments, label }: Sample, kind: LabelKind): void {
+function fillRow(batch: Batch, row: number, { ids, typeIds, segments, weights, label }: Sample, kind: LabelKind): void {
   const start = row * batch.length;
   if (ids.length === 0 || ids.length > batch.length) {
     throw new DataError(
@@ -115,6 +118,12 @@ function fillRow(batch: Batch, row: number, { ids, typeIds, segments, label }: S
   if (kind === "span" && typeof label !== "number") checkSpan(label);
   batch.inputIds.set(ids, start);
   batch.attentionMask.set(segments ?? ids.map(() => 1), start);
+  if (weights) {
+    if (weights.length !== ids.length) {
+      throw new DataError(`a sample has ${weights.length} weights for ${ids.length} tokens`, "give one for each token");
+    }
+    batch.weights?.set(weights, start);
+  }
   if (typeIds !== undefined) batch.tokenTypeIds.set(typeIds.subarray(0, ids.length), start);
   if (typeof label === "number") batch.labels[row] = label;
   else batch.labels.set(label, (row * batch.labels.length) / batch.size);

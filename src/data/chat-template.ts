@@ -115,6 +115,11 @@ export interface CompiledTemplate {
 
 export type AnswerSpan = readonly [start: number, end: number];
 
+interface WeighedSpan {
+  readonly span: AnswerSpan;
+  readonly weight: number;
+}
+
 class LoadedTemplate implements ChatTemplate {
   constructor(
     private readonly plain: CompiledTemplate,
@@ -134,38 +139,53 @@ class LoadedTemplate implements ChatTemplate {
       : this.#addedAnswers(text, messages, options);
     const turns: Turn[] = [];
     let last = 0;
-    for (const [start, end] of answers) {
+    for (const {
+      span: [start, end],
+      weight,
+    } of answers) {
       turns.push({ text: text.slice(last, start), isAnswer: false, isComplete: true });
-      turns.push({ text: text.slice(start, end), isAnswer: true, isComplete: true });
+      turns.push({
+        text: text.slice(start, end),
+        isAnswer: true,
+        isComplete: true,
+        ...(weight !== 1 && { weight }),
+      });
       last = end;
     }
     turns.push({ text: text.slice(last), isAnswer: false, isComplete: true });
     return turns.filter((turn) => turn.text !== "");
   }
 
-  /** Marked answers without those of weight 0. */
-  #weighedAnswers(answers: readonly AnswerSpan[], messages: readonly ChatMessage[]): readonly AnswerSpan[] {
-    const own = messages.filter(({ role }) => role === "assistant");
-    if (own.every(({ weight }) => weight !== 0)) return answers;
-    if (own.length === answers.length) return answers.filter((_, i) => own[i]?.weight !== 0);
+  /** Marked answers with their weights, without those of weight 0. */
+  #weighedAnswers(answers: readonly AnswerSpan[], messages: readonly ChatMessage[]): readonly WeighedSpan[] {
+    const weights = messages.filter(({ role }) => role === "assistant").map(({ weight = 1 }) => weight);
+    const [first = 1] = weights;
+    // Alike, they need not be told apart.
+    if (first !== 0 && weights.every((weight) => weight === first)) {
+      return answers.map((span) => ({ span, weight: first }));
+    }
+    if (weights.length === answers.length) {
+      return answers.map((span, i) => ({ span, weight: weights[i]! })).filter(({ weight }) => weight !== 0);
+    }
     throw this.#refusal(
-      `it marks ${answers.length} answers of ${own.length} messages, so that weights have no meaning`,
+      `it marks ${answers.length} answers of ${weights.length} messages, so that weights have no meaning`,
     );
   }
 
   /** What each answer adds to the text that it is written after. */
-  #addedAnswers(text: string, messages: readonly ChatMessage[], options: RenderOptions): AnswerSpan[] {
-    const answers: AnswerSpan[] = [];
-    messages.forEach(({ role, weight }, i) => {
+  #addedAnswers(text: string, messages: readonly ChatMessage[], options: RenderOptions): WeighedSpan[] {
+    const answers: WeighedSpan[] = [];
+    messages.forEach(({ role, weight = 1 }, i) => {
       if (role !== "assistant" || weight === 0) return;
       const before = this.render(messages.slice(0, i), { ...options, addGenerationPrompt: true });
       const after = i === messages.length - 1 ? text : this.render(messages.slice(0, i + 1), options);
-      const isClear = text.startsWith(after) && after.startsWith(before) && before.length >= (answers.at(-1)?.[1] ?? 0);
+      const isClear =
+        text.startsWith(after) && after.startsWith(before) && before.length >= (answers.at(-1)?.span[1] ?? 0);
       if (!isClear)
         throw this.#refusal(
           `it writes message ${i + 1} in another way once the chat goes on, or than it begins an answer`,
         );
-      answers.push([before.length, after.length]);
+      answers.push({ span: [before.length, after.length], weight });
     });
     return answers;
   }

@@ -12,8 +12,8 @@ export interface ChatMessage {
   readonly role: string;
   /** Null where an assistant calls tools. */
   readonly content?: string | null | readonly ContentPart[];
-  /** Of an assistant's message: whether it is learnt (1, the default) or not (0). */
-  readonly weight?: 0 | 1;
+  /** Of an assistant's message: how much each of its tokens counts in the loss beside those of others. Default 1; 0 is not learnt. */
+  readonly weight?: number;
   readonly [key: string]: unknown;
 }
 
@@ -21,6 +21,8 @@ export interface ChatMessage {
 export interface Turn {
   readonly text: string;
   readonly isAnswer: boolean;
+  /** Of an answer: how much each of its tokens counts in the loss beside those of others. Default 1. */
+  readonly weight?: number;
   /** Whether an end token follows. Default: after answers. */
   readonly ends?: boolean;
   /** Whether the text has its special tokens already, as a chat template writes them: none are added. All turns agree. */
@@ -28,6 +30,9 @@ export interface Turn {
 }
 
 export type Conversation = readonly Turn[];
+
+/** Range of weights above 0: relations beyond it are no one's intention, and 32-bit sums would lose the smaller part. */
+const [LEAST_WEIGHT, LARGEST_WEIGHT] = [1e-3, 1e3];
 
 /** Roles of messages without a chat template. */
 const ROLES = ["system", "developer", "user", "assistant", "tool"];
@@ -53,18 +58,20 @@ function checkMessage(message: unknown, number: number): ChatMessage {
   const { success, output } = v.safeParse(MESSAGE, message);
   if (!success) throw new DataError(`message ${number} has no role`, "give every message a role and a content");
   const { role, content } = output;
-  const weight = output["weight"] ?? 1;
+  const given = output["weight"] ?? 1;
+  // axolotl has true and false as well.
+  const weight = typeof given === "boolean" ? Number(given) : given;
   const where = `message ${number} (${role.slice(0, 40)})`;
-  if (weight !== 0 && weight !== 1 && typeof weight !== "boolean") {
+  if (typeof weight !== "number" || !(weight === 0 || (weight >= LEAST_WEIGHT && weight <= LARGEST_WEIGHT))) {
     throw new DataError(
-      `${where} has the weight ${JSON.stringify(weight).slice(0, 40)}`,
-      "give 1 to learn it, or 0 not to; shares of a message's loss are not implemented",
+      `${where} has the weight ${JSON.stringify(given).slice(0, 40)}`,
+      `give 1 to learn it, 0 not to, or a number from ${LEAST_WEIGHT} to ${LARGEST_WEIGHT} that its tokens count beside those of weight 1`,
     );
   }
-  if (role !== "assistant" && (output["weight"] ?? undefined) !== undefined && Number(weight) !== 0) {
-    throw new DataError(`${where} has the weight 1, but is not an assistant's`, "only answers are learnt");
+  if (role !== "assistant" && (output["weight"] ?? undefined) !== undefined && weight !== 0) {
+    throw new DataError(`${where} has the weight ${weight}, but is not an assistant's`, "only answers are learnt");
   }
-  const checked = { ...output, weight: Number(weight) === 0 ? (0 as const) : (1 as const) };
+  const checked = { ...output, weight };
   if (typeof content === "string") return { ...checked, content };
   if (Array.isArray(content)) return { ...checked, content: content.map((part) => checkPart(part, where)) };
   if (content !== undefined && content !== null) {
@@ -99,7 +106,7 @@ export function contentText({ content }: ChatMessage): string {
  */
 export function plainTurns(messages: readonly ChatMessage[]): Conversation {
   return messages.flatMap((message, i): Turn[] => {
-    const { role, weight } = message;
+    const { role, weight = 1 } = message;
     const where = `message ${i + 1} (${role.slice(0, 40)})`;
     if (!ROLES.includes(role)) {
       throw new DataError(
@@ -117,7 +124,9 @@ export function plainTurns(messages: readonly ChatMessage[]): Conversation {
     const text = `${contentText(message)}\n`;
     return [
       { text: plainHeader(role), isAnswer: false },
-      isAssistant && weight === 0 ? { text, isAnswer: false, ends: true } : { text, isAnswer: isAssistant },
+      isAssistant && weight === 0
+        ? { text, isAnswer: false, ends: true }
+        : { text, isAnswer: isAssistant, ...(isAssistant && weight !== 1 && { weight }) },
     ];
   });
 }

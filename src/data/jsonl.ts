@@ -196,26 +196,30 @@ export const conversationParts = (turns: Conversation, tokenizer: Tokenizer): Te
 
 function plainParts(turns: Conversation, tokenizer: Tokenizer): TextPart[] {
   const [end] = tokenizer.endIds;
-  const parts = turns.map(({ text, isAnswer, ends = isAnswer }) => {
+  const parts = turns.map(({ text, isAnswer, weight, ends = isAnswer }) => {
     const ids = [...tokenizer.encode(text, undefined, { specialTokens: false }).ids];
-    return { ids: ends && end !== undefined ? [...ids, end] : ids, isAnswer };
+    return { ids: ends && end !== undefined ? [...ids, end] : ids, isAnswer, ...(weight !== undefined && { weight }) };
   });
   return [{ ids: tokenizer.beginIds, isAnswer: false }, ...parts];
 }
 
 /** The tokens of a text that has its special tokens already. A token that spells a part of an answer belongs to it. */
 function completeParts(turns: Conversation, tokenizer: Tokenizer): TextPart[] {
-  const answers: Span[] = [];
+  const answers: { readonly span: Span; readonly weight: number | undefined }[] = [];
   let text = "";
   for (const turn of turns) {
-    if (turn.isAnswer) answers.push([text.length, text.length + turn.text.length]);
+    if (turn.isAnswer) answers.push({ span: [text.length, text.length + turn.text.length], weight: turn.weight });
     text += turn.text;
   }
   const { ids, spans } = tokenizer.encode(text, undefined, { specialTokens: false });
-  return spans.map(([start, end], i) => ({
-    ids: [ids[i]!],
-    isAnswer: answers.some(([from, to]) => start < to && end > from),
-  }));
+  return spans.map(([start, end], i) => {
+    const answer = answers.find(({ span: [from, to] }) => start < to && end > from);
+    return {
+      ids: [ids[i]!],
+      isAnswer: answer !== undefined,
+      ...(answer?.weight !== undefined && { weight: answer.weight }),
+    };
+  });
 }
 
 /** The ids of a text to continue, which begin as samples do: after the tokenizer's begin tokens. */

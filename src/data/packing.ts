@@ -40,12 +40,16 @@ export function packSamples(samples: readonly Sample[], maxLength: number): Samp
 function packed(texts: readonly Sample[]): Sample {
   const joined = (of: (text: Sample, number: number) => Int32Array): Int32Array =>
     Int32Array.from(texts.flatMap((text, i) => [...of(text, i + 1)]));
+  const alike = ({ ids }: Sample): readonly number[] => Array.from(ids, () => 1);
   return {
     ids: joined(({ ids }) => ids),
     segments: joined(({ ids }, number) => ids.map(() => number)),
     label: joined(({ label }) => (typeof label === "number" ? Int32Array.of(label) : label)),
     ...(texts.some(({ typeIds }) => typeIds) && {
       typeIds: joined(({ ids, typeIds }) => ids.map((_, at) => typeIds?.[at] ?? 0)),
+    }),
+    ...(texts.some(({ weights }) => weights) && {
+      weights: Float32Array.from(texts.flatMap((text) => [...(text.weights ?? alike(text))])),
     }),
   };
 }

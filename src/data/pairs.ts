@@ -16,6 +16,8 @@ export interface TextPair {
   readonly target: string;
   /** Whether the source has its special tokens already, as a chat template writes them. */
   readonly isComplete?: boolean;
+  /** The weight that its message has, where that is neither 0 nor 1. */
+  readonly weight?: number;
 }
 
 /**
@@ -51,9 +53,18 @@ export async function readPairs(
 /** Every answer of conversations, as the text to write after all that precedes it. */
 export function answerPairs(conversations: readonly Conversation[]): TextPair[] {
   return conversations.flatMap((turns) =>
-    turns.flatMap(({ text, isAnswer, isComplete }, i) => {
+    turns.flatMap(({ text, isAnswer, isComplete, weight }, i) => {
       const source = turns.slice(0, i).map((turn) => turn.text);
-      return isAnswer ? [{ source: source.join(""), target: text, ...(isComplete && { isComplete }) }] : [];
+      return isAnswer
+        ? [
+            {
+              source: source.join(""),
+              target: text,
+              ...(isComplete && { isComplete }),
+              ...(weight !== undefined && { weight }),
+            },
+          ]
+        : [];
     }),
   );
 }
@@ -62,7 +73,7 @@ export function answerPairs(conversations: readonly Conversation[]): TextPair[] 
  * Samples of an encoder-decoder: the tokens of a source, and as labels those of its target, each with the special tokens that
  * the tokenizer adds.
  * @param options.maxLength tokens at which both are cut. Default 512.
- * @throws DataError if no pair has tokens on both sides.
+ * @throws DataError if no pair has tokens on both sides, and for weights.
  */
 export function pairSamples(
   pairs: readonly TextPair[],
@@ -71,7 +82,13 @@ export function pairSamples(
 ): AnswerSamples {
   const samples: Sample[] = [];
   let truncated = 0;
-  for (const { source, target } of pairs) {
+  for (const { source, target, weight } of pairs) {
+    if (weight !== undefined) {
+      throw new DataError(
+        `an answer has the weight ${weight}, and an encoder-decoder counts all alike`,
+        "give messages the weight 1, or 0 to leave them out",
+      );
+    }
     const [read, written] = [source, target].map((text) => tokenizer.encode(text, undefined, { maxLength }));
     if (!read?.ids.length || !written?.ids.length) continue;
     if (read.removed + written.removed > 0) truncated++;

@@ -13,6 +13,8 @@ export interface Sample {
   readonly typeIds?: Int32Array;
   /** Of a row that holds several texts, the number of each token's text, from 1; see `packSamples`. Default one text. */
   readonly segments?: Int32Array;
+  /** How much each token's loss counts beside the others', as many as `ids`, from 0; see `weightedTokens`. Default all alike. */
+  readonly weights?: Float32Array;
   /**
    * A class or value of the row, a token id or a class for each token, the first and last token of an answer, or the tokens of the text to
    * write.

@@ -33,7 +33,7 @@ function partOf(batch: Batch, firstRow: number, size: number): Batch {
   const takeFloats = (values: Float32Array, filler: number): Float32Array =>
     fill(new Float32Array((values.length / batch.size) * size), values, filler);
   const attentionMask = take(batch.attentionMask, 0);
-  const { labels, pixels, predicted, reference } = batch;
+  const { labels, pixels, predicted, reference, weights } = batch;
   // A padding row attends to its first position, since a softmax needs at least one.
   for (let row = batch.size - firstRow; row < size; row++) attentionMask[row * batch.length] = 1;
   return {
@@ -47,5 +47,6 @@ function partOf(batch: Batch, firstRow: number, size: number): Batch {
     ...(predicted && { predicted: take(predicted, 0) }),
     ...(pixels && { pixels: takeFloats(pixels, 0) }),
     ...(reference && { reference: takeFloats(reference, 0) }),
+    ...(weights && { weights: takeFloats(weights, 0) }),
   };
 }

@@ -24,6 +24,8 @@ export type { Encoded, EncodeOptions, SpecialRole, Tokenizer } from "../data/tok
 
 export { memoryPrefixStore } from "../train/step/prefix/store";
 export type { PrefixStore } from "../train/options";
+export { weightedTokens } from "../train/plans/weighted-tokens";
+export type { WeightedTokenOptions } from "../train/plans/weighted-tokens";
 
 export { AG_NEWS_CLASSES, readAgNews } from "../data/ag-news";
 export type { AnswerSamples } from "../data/answers";

@@ -72,6 +72,13 @@ function preferenceOf(value: unknown, template: Template): Omit<Preference, "pla
   }
   const messages = messagesOf(prompt ?? undefined, chosen, rejected);
   for (const field of ["chosen", "rejected"] as const) {
+    const weighed = messages[field].find(({ role, weight }) => role === "assistant" && weight !== 1);
+    if (weighed) {
+      throw new DataError(
+        `a message of its ${field} answer has the weight ${weighed.weight}`,
+        "leave it out: pairs compare complete answers",
+      );
+    }
     const isEmpty = messages[field].every((message) => contentText(message).trim() === "" && !message["tool_calls"]);
     if (isEmpty) throw emptyAnswer(field);
   }

@@ -28,7 +28,7 @@ export interface EvaluationParts {
 export interface Evaluation {
   /** Mean loss over all labels that are not ignored. */
   readonly loss: number;
-  /** Number of labels that are not ignored: examples, or tokens that are classified or written. */
+  /** Number of labels that are not ignored: examples, or tokens that are classified or written; the sum of weights where these have some. */
   readonly count: number;
   /** For each label the class with the largest logit, or the value of a regression; empty for models that write texts. */
   readonly predictions: readonly number[];
@@ -92,7 +92,7 @@ export async function evaluate(
   } finally {
     remaining.return();
   }
-  return { loss: total / Math.max(1, count), count, predictions, labels };
+  return { loss: total / (count || 1), count, predictions, labels };
 }
 
 function* partsOf(batches: Iterable<Batch>, rows = Infinity): Generator<Batch, void, undefined> {

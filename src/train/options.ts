@@ -74,10 +74,14 @@ export interface Objective {
   readonly rowsTogether: number;
   /** @throws ConfigError for a run that it does not fit. Called before anything is planned. */
   check(run: { readonly model: Model; readonly adapter: Adapter; readonly memory?: MemoryOptions | undefined }): void;
-  /** Number of what its mean over a step is taken of. @throws DataError for a batch of another kind. */
-  count(batch: Batch): number;
+  /**
+   * Number of what its mean over a step is taken of.
+   * @param virtualTokens number of tokens that the adapter puts before each row; undefined for none.
+   * @throws DataError for a batch of another kind.
+   */
+  count(batch: Batch, virtualTokens?: number): number;
   /** Values of the inputs that its trace has beside the model's. @param normalizer 1 / what counts in the step. */
-  inputs(batch: Batch, normalizer: number): Readonly<Record<string, Float32Array | Int32Array>>;
+  inputs(batch: Batch, normalizer: number, virtualTokens?: number): Readonly<Record<string, Float32Array | Int32Array>>;
   /** Records the loss [1], and what `Trainer.evaluate` shows in place of logits. */
   record(forward: Forward, pass: ObjectivePass): { readonly loss: Value; readonly logits: Value };
 }

@@ -1,10 +1,12 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { DataError, FileFormatError } from "../../src/base/errors";
+import { plainTurns } from "../../src/data/chat";
 import type { ChatMessage } from "../../src/data/chat";
 import { loadChatTemplate } from "../../src/data/chat-template";
 import type { ChatTemplate } from "../../src/data/chat-template";
 import { chatEndIds, chatPrompt, conversationSamples, promptIds, readConversations } from "../../src/data/jsonl";
+import { answerPairs, pairSamples } from "../../src/data/pairs";
 import { loadTokenizer } from "../../src/data/tokenizer";
 import type { Tokenizer } from "../../src/data/tokenizer";
 import { memoryDirectory } from "../../src/io/directory";
@@ -49,7 +51,7 @@ const llama = async (): Promise<Tokenizer> => loadTokenizer(await openDirectory(
 const DATA = "test/interop-data/tokenizers";
 
 const user = (content: string): ChatMessage => ({ role: "user", content });
-const assistant = (content: string, weight: 0 | 1 = 1): ChatMessage => ({ role: "assistant", content, weight });
+const assistant = (content: string, weight = 1): ChatMessage => ({ role: "assistant", content, weight });
 const TALK = [user("a"), assistant("b"), user("c"), assistant("d")];
 
 const answers = (turns: readonly { readonly text: string; readonly isAnswer: boolean }[]): string[] =>
@@ -72,6 +74,25 @@ describe("chat templates", () => {
       expect(turns.map(({ text }) => text).join("")).toBe(loaded.render(TALK));
       expect(answers(loaded.turns([user("a"), assistant("b", 0), user("c"), assistant("d")]))).toHaveLength(1);
     }
+  });
+
+  it("give answers the weights of their messages, down to their tokens", async () => {
+    const messages = [user("a"), assistant("b", 0.25), user("c"), assistant("d"), user("e"), assistant("f", 3)];
+    const tokenizer = await llama();
+    for (const loaded of [await template("CHATML"), await template("MARKED"), undefined]) {
+      const turns = loaded ? loaded.turns(messages) : plainTurns(messages);
+      const weights = turns.flatMap(({ isAnswer, weight = 1 }) => (isAnswer ? [weight] : []));
+      expect(weights).toEqual([0.25, 1, 3]);
+      const [sample] = conversationSamples([turns], tokenizer).samples;
+      // Samples of texts have a label for each token.
+      const [label, ofTokens] = [sample!.label as Int32Array, sample!.weights!];
+      const learnt = [...ofTokens].filter((_, at) => label[at]! >= 0);
+      expect([...new Set(learnt)], "in the order of the text").toEqual([0.25, 1, 3]);
+      expect([...ofTokens].every((weight, at) => label[at]! >= 0 || weight === 1)).toBe(true);
+      expect(conversationSamples([plainTurns(TALK)], tokenizer).samples[0]).not.toHaveProperty("weights");
+    }
+    const pairs = answerPairs([plainTurns(messages)]);
+    expect((await failure(() => pairSamples(pairs, tokenizer), DataError)).fact).toMatch(/has the weight 0.25/);
   });
 
   it("are refused where they do not say what is learnt, which weights can mend", async () => {
@@ -223,7 +244,26 @@ describe("lines of messages", () => {
       /tool_calls, which only/,
     ],
     ["tools", { messages: TALK, tools: [{}] }, /tools, which only a chat template/],
-    ["half a weight", { messages: [{ ...assistant("a"), weight: 0.5 }] }, /message 1 \(assistant\) has the weight 0.5/],
+    [
+      "a negative weight",
+      { messages: [{ ...assistant("a"), weight: -1 }] },
+      /message 1 \(assistant\) has the weight -1/,
+    ],
+    [
+      "a tiny weight",
+      { messages: [{ ...assistant("a"), weight: 1e-9 }] },
+      /message 1 \(assistant\) has the weight 1e-9/,
+    ],
+    [
+      "a huge weight",
+      { messages: [{ ...assistant("a"), weight: 1e9 }] },
+      /message 1 \(assistant\) has the weight 1000000000/,
+    ],
+    [
+      "a weight in quotes",
+      { messages: [{ ...assistant("a"), weight: "1" }] },
+      /message 1 \(assistant\) has the weight "1"/,
+    ],
     ["a user's weight", { messages: [{ ...user("a"), weight: 1 }] }, /message 1 \(user\) has the weight 1/],
     ["no messages", { messages: [] }, /messages is not a list with at least one/],
     ["no answer that is learnt", { messages: [user("a"), assistant("b", 0)] }, /no answer to learn from/],

@@ -78,6 +78,11 @@ describe("preferences", () => {
     ["a text beside messages", { ...messages, rejected: "c" }, /line 1: one of its answers is a text/],
     ["a prompt of messages", { ...messages, chosen: "b", rejected: "c" }, /line 1: its prompt is messages, and its/],
     ["no messages", { ...messages, chosen: [] }, /line 1: its chosen is empty/],
+    [
+      "an answer with a weight",
+      { ...messages, chosen: [{ ...assistant("a"), weight: 0.5 }] },
+      /line 1: a message of its chosen answer has the weight 0.5/,
+    ],
     ["a message without a role", { ...messages, chosen: [{}] }, /line 1: message 1 has no role \(of chosen\)/],
     ["an empty message", { ...messages, rejected: [assistant("")] }, /line 1: its rejected answer is empty/],
     [

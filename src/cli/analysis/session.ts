@@ -14,7 +14,7 @@ import type { Metrics } from "../evaluation";
 import { adapterFrom, dpoFrom, taggingFrom, trainerSettings } from "../flags";
 import type { ANALYZE } from "../flags";
 import type { Values } from "../options";
-import { fillingOf, firstBatches, preprocessing, probeOf } from "../tasks/task-data";
+import { fillingOf, firstBatches, objectiveOf, preprocessing, probeOf } from "../tasks/task-data";
 import type { TaskData } from "../tasks/task-data";
 import { readTask, taskHead } from "../tasks/tasks";
 import { progressOn } from "../view/progress";
@@ -70,8 +70,13 @@ export class AnalysisSession {
       };
       const data = await readTask(task, reading);
       await data.prepare?.(model, { size: options.batch });
-      const ownLoss = data.objective && { loss: data.objective };
-      const training = { ...settings, ...ownLoss, ...(steps !== undefined && { steps }), ...probeOf(data, options) };
+      const objective = objectiveOf([data], options.loss);
+      const training = {
+        ...settings,
+        ...(objective && { loss: objective }),
+        ...(steps !== undefined && { steps }),
+        ...probeOf(data, options),
+      };
       const out = await openDirectory(options.out, { create: true });
       return new AnalysisSession(options, engine, model, data, training, out, screen);
     } catch (error) {

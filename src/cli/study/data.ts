@@ -32,6 +32,7 @@ export async function readStudyData(
       task.task === "dpo"
         ? { labelSmoothing, ...(beta !== undefined && { beta }), ...(lossType !== undefined && { loss: lossType }) }
         : undefined,
+    labelSmoothing,
     model,
     eachAnswer: task.eachAnswer,
     maxLength: Math.min(task.maxLength, model.maxLength),

@@ -16,7 +16,7 @@ import { loraPlusFrom, optimizerFrom } from "../flags";
 import { searchLearningRate, shortened } from "../learning-rate-search";
 import type { TriedRate } from "../learning-rate-search";
 import { ADDED } from "../plugin/registries";
-import { probeOf } from "../tasks/task-data";
+import { objectiveOf, probeOf } from "../tasks/task-data";
 import type { OnProgress } from "../view/progress";
 import type { StudyCell } from "./cells";
 import type { StudyData } from "./data";
@@ -194,7 +194,7 @@ export function trainerOptions(
 ): Omit<TrainerOptions, "model"> {
   const adapter = makeAdapter(withoutParts(model, method.adapter, method.without));
   const { loraPlusRatio, headLearningRate } = method;
-  const { objective } = data.validation;
+  const objective = objectiveOf([data.validation, data.test]);
   const groups = loraPlusFrom({ loraPlusRatio, headLr: headLearningRate }, { adapter, model, learningRate });
   return {
     adapter,

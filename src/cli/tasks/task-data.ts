@@ -24,7 +24,9 @@ import { openDirectory } from "../../node/directory";
 import type { Evaluation, SeeLogits } from "../../train/evaluate";
 import type { DpoOptions } from "../../preference/dpo";
 import type { ReferenceOptions } from "../../preference/reference";
-import type { BatchSource, Objective } from "../../train/options";
+import type { BatchSource, Loss, Objective } from "../../train/options";
+import { weightedTokens } from "../../train/plans/weighted-tokens";
+import { UsageError } from "../options";
 import { publishedSplit } from "./published-split";
 import type { Split } from "./published-split";
 
@@ -107,6 +109,8 @@ export type ChooseExamples = <T>(
 export interface TaskOptions {
   /** The loss of pairs of answers. */
   readonly dpo?: DpoOptions | undefined;
+  /** Label smoothing of the loss of tokens with weights. Default 0. */
+  readonly labelSmoothing?: number | undefined;
   /** Default: all examples. */
   readonly choose?: ChooseExamples;
   readonly path: string;
@@ -240,7 +244,20 @@ export const unknownClass = (where: string, name: string, target: readonly strin
   );
 
 /** How samples become rows and batches. */
-export type RowOptions = Pick<TaskOptions, "model" | "maxLength" | "packing" | "shuffle" | "split">;
+export type RowOptions = Pick<TaskOptions, "model" | "maxLength" | "packing" | "shuffle" | "split" | "labelSmoothing">;
+
+/**
+ * The loss of a run on data sets; undefined for the model's own.
+ * @param loss a plugin's. @throws UsageError where the data have a loss of their own as well.
+ */
+export function objectiveOf(sets: readonly TaskData[], loss?: Loss | Objective): Objective | undefined {
+  const objective = sets.find((set) => set.objective)?.objective;
+  if (!objective || !loss) return objective;
+  throw new UsageError(
+    `--loss ${loss.name} is a plugin's, and the data are learnt by ${objective.name}.`,
+    objective.name === "dpo" ? "Leave it out." : "Leave it out, or give messages the weights 0 and 1 alone.",
+  );
+}
 
 /** How rows and batches are filled. @param accumulate batches of a step, whose texts are of similar length together. */
 export function fillingOf({
@@ -258,10 +275,12 @@ export function fillingOf({
 
 /** The data of a task of texts, with labels as the model's loss needs them. */
 export function textData(options: RowOptions, allTrain: readonly Sample[], allDev: readonly Sample[]): TaskData {
-  const { packing, shuffle, split } = options;
+  const { packing, shuffle, split, labelSmoothing = 0 } = options;
   const { train, validation, test } = publishedSplit(split, allTrain, allDev);
   const rows = rowsOf(options, train);
+  const areWeighed = [...allTrain, ...allDev].some(({ weights }) => weights);
   const data = {
+    ...(areWeighed && { objective: weightedTokens({ labelSmoothing }) }),
     train: (size: number, seed: number) => new Batches(...rows({ size, seed, ...(shuffle && { shuffle }) })),
     dev: validation.length > 0 ? devSet(options, validation) : undefined,
     truncated: 0,

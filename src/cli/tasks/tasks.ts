@@ -163,7 +163,7 @@ export async function readEvaluation(
       "Evaluate on data of the same kind as those that are trained on.",
     );
   }
-  if ((task === "dpo") !== (trained.data.objective !== undefined)) {
+  if ((task === "dpo") !== (trained.data.objective?.name === "dpo")) {
     throw new UsageError(
       task === "dpo"
         ? "--eval-task dpo has pairs of answers, and this run has no loss of pairs."

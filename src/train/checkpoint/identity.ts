@@ -136,8 +136,8 @@ async function weightsDigest(
   return digest(lines.join("\n"));
 }
 
-async function batchDigest({ inputIds, labels, pixels, ...shape }: Batch): Promise<string> {
-  const arrays = [inputIds, labels, ...(pixels ? [pixels] : [])];
+async function batchDigest({ inputIds, labels, pixels, weights, ...shape }: Batch): Promise<string> {
+  const arrays = [inputIds, labels, ...(pixels ? [pixels] : []), ...(weights ? [weights] : [])];
   const digests = await Promise.all(arrays.map((array) => sha256Hex(bytesOf(array))));
   return digest(`${shapeKey(shape)}: ${digests.join()}`);
 }

@@ -18,9 +18,13 @@ export function countedLabels(
   batch: Batch,
   { loss, adapter }: Pick<InputOptions, "loss" | "adapter"> = {},
 ): number {
-  if (typeof loss === "object") return loss.count(batch);
+  const virtualTokens = adapter?.virtualTokens;
+  if (typeof loss === "object") return loss.count(batch, virtualTokens);
+  if (batch.weights) {
+    throw new DataError("A batch weighs its tokens.", "Give a loss that does: weightedTokens() of safetape/data.");
+  }
   if (model.task === "regression") return batch.rows;
-  return classLabels(model, batch, adapter?.virtualTokens).reduce(
+  return classLabels(model, batch, virtualTokens).reduce(
     (count, label) => count + (label === IGNORED_LABEL ? 0 : 1),
     0,
   );
@@ -61,7 +65,7 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
   const length = batch.length + virtualTokens;
   const isRegression = model.task === "regression";
   const targets = isRegression ? regressionTargets(batch) : { labels: classLabels(model, batch, virtualTokens) };
-  const normalizer = 1 / Math.max(1, labels);
+  const normalizer = 1 / (labels || 1);
   return {
     ...(batch.pixels && model.image
       ? { patches: patchesOf(batch.pixels, size, model.image) }
@@ -83,7 +87,7 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
     penalty_share: Float32Array.of(1 / runs),
     ...targets,
     ...(typeof loss === "object"
-      ? loss.inputs(batch, normalizer)
+      ? loss.inputs(batch, normalizer, virtualTokens)
       : loss && { [LABEL_WEIGHTS]: labelWeights(targets, normalizer) }),
   };
 }
@@ -168,7 +172,7 @@ function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {
  * nothing, and of the virtual tokens only the last one predicts: the first token of the text. In packed rows a text's last
  * token does not predict the first of the next. Positions of answers are shifted by the virtual tokens, which have no classes of their own.
  */
-export function classLabels(model: Model, batch: Batch, virtualTokens = 0): Int32Array {
+export function classLabels(model: Pick<Model, "task">, batch: Batch, virtualTokens = 0): Int32Array {
   if (model.task === "token_classification") {
     return withPrefix(Int32Array.from(batch.labels), batch, virtualTokens, IGNORED_LABEL);
   }
