@@ -1,17 +1,15 @@
 import { basename, dirname, extname, isAbsolute, join, relative, resolve } from "node:path";
-import { isMap, isScalar, isSeq, LineCounter, parseDocument, stringify, visit } from "yaml";
-import type { Document, Node, Pair, YAMLMap } from "yaml";
+import { isMap, isScalar, isSeq, stringify } from "yaml";
+import type { Node, Pair, YAMLMap } from "yaml";
 import { SafetapeError } from "../base/errors";
 import { nearestNames } from "../base/nearest";
-import { decodeText, oneLine } from "../io/json";
+import { oneLine } from "../io/json";
 import { openDirectory } from "../node/directory";
 import { COMMON } from "./flags";
 import { flagOf, texts, UsageError, withPaths } from "./options";
 import { checkPath } from "./paths";
+import { parseYaml } from "./yaml-file";
 import type { Option, OptionSet, RawOptions, Takes } from "./options";
-
-/** Bytes of a file of options at most: no such file is as long, and a parser of YAML takes long for some that are. */
-const MOST_BYTES = 1 << 16;
 
 /** Options that a file gives. */
 export interface ConfigFile {
@@ -169,27 +167,13 @@ interface ParsedFile {
 
 const bytesOf = async (path: string): Promise<Uint8Array> => (await openDirectory(dirname(path))).read(basename(path));
 
+const KIND = {
+  noun: "a file of options",
+  syntax: 'Write one "option: value" a line, in YAML, or an object in JSON.',
+};
+
 function parseFile(bytes: Uint8Array, path: string): ParsedFile {
-  if (bytes.length > MOST_BYTES) {
-    throw new UsageError(`${path} has more than ${MOST_BYTES} bytes.`, "Give a file of options.");
-  }
-  const lines = new LineCounter();
-  const document = documentOf(decodeText(bytes, path), path, lines);
-  const lineOf = (node: Node): number => lines.linePos(node.range?.[0] ?? 0).line;
-  const [fault] = [...document.errors, ...document.warnings];
-  if (fault) {
-    const { line } = lines.linePos(fault.pos[0]);
-    throw new UsageError(
-      `${path}:${line}: ${oneLine(fault.message)}.`,
-      'Write one "option: value" a line, in YAML, or an object in JSON.',
-    );
-  }
-  visit(document, {
-    Alias(_, alias) {
-      throw new UsageError(`${path}:${lineOf(alias)}: *${oneLine(alias.source)} is an alias.`, "Write its value.");
-    },
-  });
-  const { contents } = document;
+  const { contents, lineOf } = parseYaml(bytes, path, KIND);
   if (contents === null) return { entries: [], lineOf };
   if (!isMap(contents)) {
     throw new UsageError(
@@ -199,17 +183,6 @@ function parseFile(bytes: Uint8Array, path: string): ParsedFile {
   }
   // Parsed documents consist of nodes; only those that programs make may have other values.
   return { entries: (contents as YAMLMap<Node, Node | null>).items, lineOf };
-}
-
-/** @throws UsageError for a text so deeply nested that the parser, which calls itself, does not come to its end. */
-function documentOf(text: string, path: string, lineCounter: LineCounter): Document.Parsed {
-  try {
-    // The library's own messages quote the line, however long it is.
-    return parseDocument(text, { lineCounter, prettyErrors: false });
-  } catch (cause) {
-    if (!(cause instanceof RangeError)) throw cause;
-    throw new UsageError(`${path} is nested too deeply.`, "Give a file of options.", { cause });
-  }
 }
 
 /** A value as the command line gives it. */

@@ -249,7 +249,7 @@ describe("the program", () => {
     const { code, stderr } = await runCli(["study", path("study.json")]);
     expect(code).toBe(2);
     expect(stderr).toBe(
-      `${path("study.json")}: model: there is no directory ${path("nowhere")}.\n` +
+      `${path("study.json")}:1: model: there is no directory ${path("nowhere")}.\n` +
         `Relative paths in ${path("study.json")} begin at its folder, ${path()}.`,
     );
   });

@@ -9,6 +9,7 @@ import { searchLearningRate, searchOnce, shortened } from "../../src/cli/learnin
 import { makeAdapter } from "../../src/adapter/make";
 import { cellsOf, cellsOfShare, shareOf } from "../../src/cli/study/cells";
 import { Claims } from "../../src/cli/study/claims";
+import { UsageError } from "../../src/cli/options";
 import { learningRateOf, readStudy } from "../../src/cli/study/file";
 import type { Study } from "../../src/cli/study/file";
 import { fingerprintsOf } from "../../src/cli/study/fingerprints";
@@ -128,7 +129,7 @@ describe("a study's file", () => {
     [
       "an unknown option of a policy",
       { methods: [{ ...STUDY.methods[0], freeze: { policy: "safe", evry: 2 } }] },
-      /^study\.json: .*: The policy safe has no option evry\./,
+      /study\.json:\d+: LoRA: freeze\.evry: The policy safe has no option evry\./,
     ],
     ["a baseline that is not a method", { baseline: "b" }, /baseline b is not a method/],
     ["a task without a length", { tasks: [{ task: "sst2", data: "." }] }, /sst2 has neither steps nor epochs/],
@@ -152,6 +153,53 @@ describe("a study's file", () => {
     ],
   ])("is refused with %s", async (_, change, fact) => {
     expect((await failure(() => studyWith(change))).message).toMatch(fact);
+  });
+});
+
+describe("a wrong study", () => {
+  const lines = (...changes: readonly (readonly [RegExp, string])[]): string =>
+    changes.reduce(
+      (text, [from, to]) => text.replace(from, to),
+      JSON.stringify({ ...STUDY, baseline: "full" }, null, 2),
+    );
+
+  it.each<[string, RegExp, string, RegExp, RegExp]>([
+    ["a key of a task", /"steps": 4/, '"step": 4', /tasks\.0\.step is not one of the keys there/, /nearest are steps/],
+    ["a key of the study", /"seeds"/, '"sedes"', /sedes is not one of the keys there/, /nearest are seeds/],
+    ["a key of a rate", /"peak"/, '"peek"', /methods\.1\.learningRate: a learning rate above 0/, /Correct/],
+    ["a value of a task", /"steps": 4/, '"steps": 0.5', /tasks\.0\.steps: .*0\.5/, /Correct/],
+    ["an option of an adapter", /"rank": 2/, '"rnak": 2', /LoRA: adapter\.rnak: .*no option rnak/, /rank/],
+    ["a kind of adapter", /"kind": "full"/, '"kind": "ful"', /full: adapter: .*no adapter ful/, /full/],
+    ["a rate for no task", /"small": 0.002/, '"smal": 0.002', /LoRA has a learning rate for smal/, /tasks are small/],
+    ["a baseline", /"baseline": "full"/, '"baseline": "ful"', /the baseline ful is not a method/, /methods/],
+    ["a recipe", /"task": "sst2"/, '"recipe": "safe/bert-bas/cola/lora"', /tasks\.0\.recipe: .*no recipe/, /Correct/],
+  ])("is wrong use, with file and line: %s", async (_, from, to, fact, remedy) => {
+    const text = lines([from, to]);
+    writeFileSync(path("study.json"), text);
+    const error = await failure(() => readStudy(path("study.json")), UsageError);
+    const line = 1 + text.split("\n").findIndex((each, i, all) => each !== lines().split("\n")[i] && all.length > 0);
+    expect(error.fact.startsWith(`${path("study.json")}:`), error.fact).toBe(true);
+    const said = Number(error.fact.slice(path("study.json").length + 1).split(":")[0]);
+    // A list of alternatives and a kind are named with the line of what has them.
+    expect(line - said).toBeLessThanOrEqual(2);
+    expect(line - said).toBeGreaterThanOrEqual(0);
+    expect(error.fact).toMatch(fact);
+    expect(error.remedy).toMatch(remedy);
+  });
+
+  it("may be YAML, whose lines are told too", async () => {
+    const text = "model: model\nseeds: [1]\ntasks:\n  - task: sst2\n    data: data\n    steps: 4\nmethods:\n";
+    const method = "  - name: LoRA\n    adapter: { kind: lora, rank: 2 }\n    learningRate: 1e-3 # of both\n";
+    writeFileSync(path("study.yaml"), text + method);
+    const study = await readStudy(path("study.yaml"));
+    expect(study.name).toBe("study");
+    expect(cellsOf(study)).toHaveLength(1);
+    writeFileSync(path("study.yaml"), text + method.replace("rank", "ranks"));
+    expect((await failure(() => readStudy(path("study.yaml")), UsageError)).fact).toMatch(
+      /study\.yaml:9: LoRA: adapter/,
+    );
+    writeFileSync(path("study.yaml"), "- a list\n");
+    expect((await failure(() => readStudy(path("study.yaml")), UsageError)).fact).toMatch(/study\.yaml:1: /);
   });
 });
 

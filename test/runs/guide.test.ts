@@ -258,7 +258,7 @@ describe("the plugin that a reader of the guide writes", () => {
     writeFileSync("plugged.json", JSON.stringify(study));
     const start = () => studyCommand("plugged.json", { json: true }, () => undefined);
     expect((await failure(start)).message).toBe(
-      "plugged.json: there is no schedule trapezoid.\nGive linear, cosine, constant, or the --plugin that exports it.",
+      "plugged.json:1: there is no schedule trapezoid.\nGive linear, cosine, constant, or the --plugin that exports it.",
     );
     const forget = await loadPlugins(["plugin.mjs"]);
     try {
@@ -282,7 +282,7 @@ describe("the plugin that a reader of the guide writes", () => {
     const tasks = [{ task: "sst2", data: "examples/data/sentiment", steps: 1 }];
     writeFileSync("light.json", JSON.stringify({ model: "examples/model", tasks, seeds: [1], methods }));
     const error = await failure(() => studyCommand("light.json", {}, () => undefined));
-    expect(error.message).toMatch(new RegExp(`^light\\.json: there is no ${kind} light\\.\\nGive .*--plugin`));
+    expect(error.message).toMatch(new RegExp(`^light\\.json:1: there is no ${kind} light\\.\\nGive .*--plugin`));
   });
 
   it("is refused before the training where its metric gives no number", async () => {

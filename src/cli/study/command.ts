@@ -49,9 +49,8 @@ export async function studyCommand(path: string | undefined, raw: RawOptions, pr
     );
   }
   if (!collect) {
-    await checkPath(`${path}: model`, study.resolve(study.model), { kind: "directory", file: path });
-    for (const { name, data } of study.tasks) {
-      await checkPath(`${path}: data of ${name}`, study.resolve(data), { kind: "file", file: path });
+    for (const [i, { what, path: input }] of study.inputs().entries()) {
+      await checkPath(what, input, { kind: i === 0 ? "directory" : "file", file: path });
     }
   }
   const cells = cellsOf(study);

@@ -2,21 +2,24 @@ import { basename, dirname, isAbsolute, join } from "node:path";
 import * as v from "valibot";
 import { makeAdapter } from "../../adapter/make";
 import { WEIGHT_FORMATS } from "../../base/packed";
+import { SafetapeError } from "../../base/errors";
 import { ACTIVATION_FORMATS } from "../../op/pack";
-import { ConfigError } from "../../base/errors";
 import { makePolicy } from "../../freeze/make";
-import { readJson } from "../../io/json";
-import { openDirectory } from "../../node/directory";
+import { oneLine } from "../../io/json";
 import { DPO_LOSSES } from "../../preference/dpo";
 import { OPTIMIZER_NAMES } from "../../optimizer/make";
 import { METRIC_NAMES } from "../evaluation";
 import { blaming } from "../blame";
 import { METEORS } from "../flags";
 import { LEAST_RATES, SEARCH_SHARE } from "../learning-rate-search";
+import { UsageError } from "../options";
 import type { RawOptions } from "../options";
+import type { Place } from "../yaml-file";
 import { ADDED } from "../plugin/registries";
 import { methodOfRecipe, taskOfRecipe } from "../recipes/study";
 import { cellFile } from "./cells";
+import { readDocument } from "./document";
+import type { StudyDocument } from "./document";
 import { PARTS } from "./parts";
 import { REGIME, regimeOf, SPLIT } from "./regimes";
 import type { Regime } from "./regimes";
@@ -114,7 +117,20 @@ const METHOD = v.strictObject({
 
 /** An object whose key `recipe` may name a published setting, which is filled in. */
 const byRecipe = (fill: (value: RawOptions) => RawOptions) =>
-  v.pipe(v.record(v.string(), v.unknown()), v.transform(fill));
+  v.pipe(
+    v.record(v.string(), v.unknown()),
+    v.rawTransform(({ dataset, addIssue, NEVER }) => {
+      try {
+        return fill(dataset.value);
+      } catch (error) {
+        if (!(error instanceof SafetapeError)) throw error;
+        const { value } = dataset;
+        const at = { type: "object" as const, origin: "value" as const, input: value, key: "recipe" };
+        addIssue({ message: `${error.fact} ${error.remedy}`, path: [{ ...at, value: value["recipe"] }] });
+        return NEVER;
+      }
+    }),
+  );
 
 const STUDY = v.strictObject({
   model: v.string(),
@@ -164,106 +180,145 @@ export interface Study extends Omit<v.InferOutput<typeof STUDY>, "tasks" | "base
   readonly name: string;
   readonly tasks: readonly StudyTask[];
   readonly baseline: string;
+  /** What it reads, each with file and line. A method, so that records of the study, in which `tasks` have all of it, leave it out. */
+  inputs(): readonly { readonly what: string; readonly path: string }[];
   /** A path of the file, which is relative to the file's own folder. */
   resolve(path: string): string;
 }
 
 /**
- * Reads a study.
- * @throws FileFormatError for a wrong key or value; ConfigError for an unknown adapter, policy or option, duplicate names,
+ * Reads a study in JSON or YAML.
+ * @throws UsageError with file and line: for a wrong key or value, an unknown adapter, policy or option, duplicate names,
  * a baseline that is not one of the methods, a learning rate for a task that is not there, a run without a length, or an
  * optimizer, a loss, a schedule or a metric that neither the package nor a plugin has.
  */
 export async function readStudy(path: string): Promise<Study> {
-  const file = basename(path);
-  const { regimes, ...study } = await readJson(await openDirectory(dirname(path)), file, STUDY);
+  const document = await readDocument(path, STUDY);
+  const { where, fault } = document;
+  const { regimes, ...study } = document.value;
   const { methods } = study;
+  const resolve = (target: string): string => (isAbsolute(target) ? target : join(dirname(path), target));
   const named = study.tasks.map((task) => ({ ...task, name: task.name ?? task.task }));
-  const tasks = regimes
-    ? named.flatMap((task) => regimes.map((regime) => inRegime(task, regime, file)))
-    : named.map(whole);
-  for (const task of tasks) {
-    checkLength(task, file);
-    checkPairs(task, methods, file);
+  for (const [i, task] of named.entries()) {
+    checkLength(task, { place: ["tasks", i], hasRegimes: regimes !== undefined, fault });
+    checkPairs(task, methods, { place: ["tasks", i], fault });
   }
-  checkName(file, "schedule", study.schedule, [...STUDY_SCHEDULES, ...ADDED.schedules.names]);
-  checkName(file, "metric", study.metric, [...METRIC_NAMES, ...ADDED.metrics.names]);
-  checkUnique(tasks, "tasks", file);
-  checkUnique(methods, "methods", file);
-  for (const { name, adapter, freeze, learningRates, optimizer, loss } of methods) {
-    const naming = { nameOf: String, otherwise: `${file}: ${name}` };
-    blaming({}, naming, () => [makeAdapter(adapter), makePolicy(freeze)]);
-    checkName(file, "optimizer", optimizer, [...OPTIMIZER_NAMES, ...ADDED.optimizers.names]);
-    checkName(file, "loss", loss, ADDED.losses.names);
+  const tasks = named.flatMap((task) => (regimes ? regimes.map((regime) => inRegime(task, regime)) : [whole(task)]));
+  const checkName = (kind: string, place: Place, name: string | undefined, known: readonly string[]): void => {
+    if (name === undefined || known.includes(name)) return;
+    const nearest = known.length > 0 ? `Give ${known.join(", ")}, or the --plugin` : "Give the --plugin";
+    throw fault(place, `there is no ${kind} ${name}.`, `${nearest} that exports it.`);
+  };
+  checkName("schedule", ["schedule"], study.schedule, [...STUDY_SCHEDULES, ...ADDED.schedules.names]);
+  checkName("metric", ["metric"], study.metric, [...METRIC_NAMES, ...ADDED.metrics.names]);
+  checkUnique(tasks, (i) => fault(["tasks", Math.floor(i / (regimes?.length ?? 1))], ...twice("tasks", tasks[i]!)));
+  checkUnique(methods, (i) => fault(["methods", i], ...twice("methods", methods[i]!)));
+  for (const [i, { name, adapter, freeze, learningRates, optimizer, loss }] of methods.entries()) {
+    const place = ["methods", i];
+    const { kind, ...ofAdapter } = adapter;
+    const { policy, ...ofPolicy } = freeze;
+    checkMade(ofAdapter, (some) => makeAdapter({ kind, ...some }), { name, place: [...place, "adapter"], fault });
+    checkMade(ofPolicy, (some) => makePolicy({ policy, ...some }), { name, place: [...place, "freeze"], fault });
+    checkName("optimizer", [...place, "optimizer"], optimizer, [...OPTIMIZER_NAMES, ...ADDED.optimizers.names]);
+    checkName("loss", [...place, "loss"], loss, ADDED.losses.names);
     const unknown = Object.keys(learningRates).find((task) => !named.some((known) => known.name === task));
     if (unknown === undefined) continue;
-    throw new ConfigError(
-      `${file}: ${name} has a learning rate for ${unknown}, which is not a task.`,
+    throw fault(
+      [...place, "learningRates", unknown],
+      `${name} has a learning rate for ${oneLine(unknown)}, which is not a task.`,
       `The tasks are ${named.map((task) => task.name).join(", ")}.`,
     );
   }
   const { baseline = methods[0]!.name } = study;
   if (!methods.some(({ name }) => name === baseline)) {
-    throw new ConfigError(`${file}: the baseline ${baseline} is not a method.`, "Name one of the study's methods.");
+    throw fault(["baseline"], `the baseline ${oneLine(baseline)} is not a method.`, "Name one of the study's methods.");
   }
   return {
     ...study,
-    name: file.replace(/\.json$/, ""),
+    name: basename(path).replace(/\.(?:json|ya?ml)$/, ""),
     tasks,
     baseline,
     split: study.split ?? (regimes ? v.parse(SPLIT, {}) : undefined),
-    resolve: (target) => (isAbsolute(target) ? target : join(dirname(path), target)),
+    inputs: () => [
+      { what: `${where(["model"])}: model`, path: resolve(study.model) },
+      ...named.map(({ name, data }, i) => ({
+        what: `${where(["tasks", i, "data"])}: data of ${name}`,
+        path: resolve(data),
+      })),
+    ],
+    resolve,
   };
 }
 
-/** @throws ConfigError for a name that nothing has. */
-function checkName(file: string, kind: string, name: string | undefined, known: readonly string[]): void {
-  if (name === undefined || known.includes(name)) return;
-  throw new ConfigError(
-    `${file}: there is no ${kind} ${name}.`,
-    known.length > 0
-      ? `Give ${known.join(", ")}, or the --plugin that exports it.`
-      : "Give the --plugin that exports it.",
-  );
+/** Where something of a study is, and the error for it. */
+interface Site {
+  readonly place: Place;
+  readonly fault: StudyDocument<unknown>["fault"];
+}
+
+/** @throws UsageError with the line of the option that `make` refuses, or of the object where none alone is at fault. */
+function checkMade(
+  options: RawOptions,
+  make: (options: RawOptions) => unknown,
+  { name, place, fault }: Site & { readonly name: string },
+): void {
+  const what = `${name}: ${String(place.at(-1))}`;
+  try {
+    blaming(options, { nameOf: (option) => `${what}.${option}`, keyOf: String, otherwise: what }, make);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    const { key } = error;
+    throw fault(key === undefined ? place : [...place, key], error.fact, error.remedy, error);
+  }
 }
 
 type NamedTask = v.InferOutput<typeof TASK> & { readonly name: string };
 
 const whole = (task: NamedTask): StudyTask => ({ ...task, regime: undefined });
 
-function inRegime(task: NamedTask, choice: v.InferOutput<typeof REGIME>, file: string): StudyTask {
+function inRegime(task: NamedTask, choice: v.InferOutput<typeof REGIME>): StudyTask {
   const regime = regimeOf(choice);
-  if ([task.steps, task.epochs, task.examples].every((size) => size === undefined)) {
-    return { ...task, name: `${task.name}, ${regime.name}`, epochs: regime.epochs, regime };
-  }
-  throw new ConfigError(
-    `${file}: ${task.name} has a length of its own, and the study has regimes.`,
-    "Leave out the task's steps, epochs and examples, or the regimes.",
-  );
+  return { ...task, name: `${task.name}, ${regime.name}`, epochs: regime.epochs, regime };
 }
 
-function checkLength({ name, steps, epochs }: StudyTask, file: string): void {
+/** @throws UsageError unless a task has one length, or the study's regimes. */
+function checkLength(
+  { name, steps, epochs, examples }: NamedTask,
+  { hasRegimes, place, fault }: Site & { readonly hasRegimes: boolean },
+): void {
+  if (hasRegimes) {
+    const own = Object.entries({ steps, epochs, examples }).find(([, size]) => size !== undefined)?.[0];
+    if (own === undefined) return;
+    throw fault(
+      [...place, own],
+      `${name} has a length of its own, and the study has regimes.`,
+      "Leave out the task's steps, epochs and examples, or the regimes.",
+    );
+  }
   if ((steps === undefined) !== (epochs === undefined)) return;
-  throw new ConfigError(
-    `${file}: ${name} has ${steps === undefined ? "neither steps nor epochs" : "both steps and epochs"}.`,
+  throw fault(
+    steps === undefined ? place : [...place, "steps"],
+    `${name} has ${steps === undefined ? "neither steps nor epochs" : "both steps and epochs"}.`,
     "Give one of them.",
   );
 }
 
-/** @throws ConfigError for options of pairs of answers that a task has not, or a method with another loss. */
+/** @throws UsageError for options of pairs of answers that a task has not, or a method with another loss. */
 function checkPairs(
-  { name, task, beta, lossType }: StudyTask,
+  { name, task, beta, lossType }: NamedTask,
   methods: readonly Pick<StudyMethod, "name" | "loss">[],
-  file: string,
+  { place, fault }: Site,
 ): void {
   if (task !== "dpo") {
-    if (beta === undefined && lossType === undefined) return;
-    throw new ConfigError(`${file}: ${name} has ${beta === undefined ? "lossType" : "beta"}, of dpo.`, "Leave it out.");
+    const own = Object.entries({ beta, lossType }).find(([, option]) => option !== undefined)?.[0];
+    if (own === undefined) return;
+    throw fault([...place, own], `${name} has ${own}, of dpo.`, "Leave it out.");
   }
-  const method = methods.find(({ loss }) => loss !== undefined);
-  if (!method) return;
-  throw new ConfigError(
-    `${file}: ${method.name} has the loss ${String(method.loss)}, and ${name} one of its own.`,
+  const method = methods.findIndex(({ loss }) => loss !== undefined);
+  if (method < 0) return;
+  throw fault(
+    ["methods", method, "loss"],
+    `${methods[method]!.name} has the loss ${String(methods[method]!.loss)}, and ${name} one of its own.`,
     "Leave it out; lossType of the task chooses.",
   );
 }
@@ -274,10 +329,14 @@ export function learningRateOf(method: StudyMethod, { name, regime }: StudyTask)
   return method.learningRates[task] ?? method.learningRate;
 }
 
-/** Names are unique where the names of their files are. */
-function checkUnique(items: readonly { readonly name: string }[], kind: string, file: string): void {
+/** Names are unique where the names of their files are. @param duplicate the error for an item that has the name of an earlier one. */
+function checkUnique(items: readonly { readonly name: string }[], duplicate: (index: number) => UsageError): void {
   const files = items.map(({ name }) => cellFile(name));
-  const duplicate = items.find(({ name }, i) => files.indexOf(cellFile(name)) !== i);
-  if (duplicate === undefined) return;
-  throw new ConfigError(`${file}: two ${kind} are named ${duplicate.name}.`, "Give them different names.");
+  const index = files.findIndex((file, i) => files.indexOf(file) !== i);
+  if (index >= 0) throw duplicate(index);
 }
+
+const twice = (kind: string, { name }: { readonly name: string }): [fact: string, remedy: string] => [
+  `two ${kind} are named ${name}.`,
+  "Give them different names.",
+];
