@@ -7,6 +7,7 @@ import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 import { SafetapeError } from "../base/errors";
 import { readJson } from "../io/json";
 import { createModel } from "../model/families";
+import { tokensBefore } from "../model/forward";
 import type { Model } from "../model/model";
 import { openDirectory } from "../node/directory";
 import { dpo } from "../preference/dpo";
@@ -160,8 +161,8 @@ async function fileText(path: string, answers: Answers): Promise<string> {
   const task = await taskOf(rows, data, answers);
   const settings = await settingsOf(rows, task, answers);
   const network = await rows.modelFor(task);
-  const lengths = network.image ? undefined : await lengthOf(rows, { task, settings, model: network });
-  const { dev } = await rows.read(task, { ...settings, maxLength: lengths?.maxLength ?? Infinity });
+  const ofRows = network.image ? undefined : await lengthOf(rows, { task, settings, model: network });
+  const { dev } = await rows.read(task, { ...settings, maxLength: ofRows?.maxLength ?? Infinity });
   const objective = task === "dpo" ? dpo() : undefined;
   const adapterFor = (kind: string): Adapter => fittingAdapter(kind, { model: network, objective });
   const fitting: string[] = [];
@@ -173,6 +174,7 @@ async function fileText(path: string, answers: Answers): Promise<string> {
     check: adapterFor,
   });
   const adapter = adapterFor(kind);
+  const lengths = ofRows && behind(adapter, network, ofRows);
   const memoryBudget = await answers.to({
     name: "memoryBudget",
     text: "GPU memory to fit into, such as 8GB (empty: no limit)",
@@ -310,6 +312,20 @@ async function settingsOf(
   return { chatTemplate, ...ofAnswer };
 }
 
+/** The length of rows, and why it is not the default of `train`. */
+interface RowLength {
+  readonly maxLength: number;
+  readonly why?: string;
+}
+
+/** A length that leaves the model room for what an adapter puts before rows. */
+function behind(adapter: Adapter, model: Model, length: RowLength): RowLength {
+  const before = tokensBefore(adapter);
+  const most = model.maxLength - before;
+  if (length.maxLength <= most) return length;
+  return { maxLength: most, why: `the longest that the model takes behind the ${before} tokens of the adapter` };
+}
+
 /** The first length, from the default of `train` on, that cuts none of the first rows. */
 async function lengthOf(
   rows: FirstRows,
@@ -318,7 +334,7 @@ async function lengthOf(
     settings,
     model,
   }: { readonly task: string; readonly settings: Omit<RowSettings, "maxLength">; readonly model: Model },
-): Promise<{ readonly maxLength: number; readonly why?: string }> {
+): Promise<RowLength> {
   const most = Math.min(model.maxLength, LONGEST);
   if (most <= DEFAULT_LENGTH) {
     return { maxLength: most, ...(most < DEFAULT_LENGTH && { why: "the longest that the model takes" }) };

@@ -1,9 +1,11 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it, vi } from "vitest";
 import { createModel, lora } from "safetape";
+import { makeAdapter } from "safetape/analysis";
 import { TRAIN } from "../../src/cli/flags";
 import { initCommand } from "../../src/cli/init";
 import type { RawOptions } from "../../src/cli/options";
+import { tokensBefore } from "../../src/model/forward";
 import { runCli } from "../support/cli";
 import { failure } from "../support/failure";
 import { useFolder } from "../support/folder";
@@ -101,6 +103,26 @@ describe("safetape init", () => {
     expect(text).toMatch(/^fit: true$/m);
     expect(text, "what chats do not have").not.toMatch(/split|patience/);
   });
+
+  it.each(["prompt", "prefix_tuning", "p_tuning"])(
+    "leaves room for the tokens that %s puts before rows",
+    async (adapter) => {
+      await tinyModel();
+      writeSentiment(path(), 16);
+      const positions = createModel(tiny.bert()).maxLength;
+      const file = path("room.yaml");
+      const given = { model: path("model"), task: "sst2", data: path(), adapter, yes: true };
+      await initCommand(file, given, () => undefined);
+      const text = readFileSync(file, "utf8");
+      const tokens = tokensBefore(makeAdapter({ kind: adapter }));
+      expect(tokens).toBeGreaterThan(0);
+      expect(text).toContain(`behind the ${tokens} tokens of the adapter`);
+      expect(text).toMatch(new RegExp(`^max-length: ${positions - tokens}$`, "m"));
+      const run = ["train", "--config", file, "--out", path(adapter), "--epochs", "1", "--quiet"];
+      const { code, stderr } = await runCli(run);
+      expect(code, stderr).toBe(0);
+    },
+  );
 
   it("writes the defaults of train, and says why where it does not", async () => {
     const options = { model: await chatModel(), data: path("chats"), task: "chat", yes: true };
