@@ -11,6 +11,7 @@ import { ConfigError, SafetapeError } from "../base/errors";
 import { nearestNames } from "../base/nearest";
 import { WEIGHT_FORMATS } from "../base/packed";
 import type { Registry } from "../base/registry";
+import { shown } from "../base/shown";
 import { makePolicy, POLICY_NAMES, policyOptions } from "../freeze/make";
 import type { PolicyChoice } from "../freeze/make";
 import type { Policy } from "../freeze/policy";
@@ -1123,7 +1124,7 @@ function madeBy(make: OptimizerMaker, name: string, options: NamedOptimizerOptio
   const isMade = typeof optimizer === "object" && optimizer !== null && isOptimizer(optimizer);
   if (isMade) return optimizer;
   throw new ConfigError(
-    `The optimizer ${name} of a plugin is ${String(optimizer)}.`,
+    `The optimizer ${name} of a plugin is ${shown(optimizer)}.`,
     "Return an Optimizer: an object with name, settings, state, hyper and update.",
   );
 }

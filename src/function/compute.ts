@@ -1,6 +1,7 @@
 import type { Engine } from "../engine";
 import type { Value } from "../tape/tape";
 import { Tensor } from "../tensor";
+import { checkBody } from "./arguments";
 import { tensorFunction } from "./tensor-function";
 import { isValue } from "./trace";
 import type { BodyResult, Scope } from "./trace";
@@ -19,6 +20,7 @@ export async function compute<T extends Readonly<Record<string, Tensor>>, R exte
   tensors: T,
   body: (values: { readonly [K in keyof T]: Value }, scope: Scope) => R,
 ): Promise<Computed<R>> {
+  checkBody(body);
   const form = { isOne: false };
   using once = tensorFunction(engine, {}, tensors, (_, values, scope) => {
     // A tree of tensors has a value for each of them.

@@ -3,6 +3,7 @@ import { elements } from "../base/shape";
 import { shown } from "../base/shown";
 import type { TensorSpec } from "../op/declaration";
 import type { TensorData } from "../tensor";
+import { isRecord } from "./arguments";
 
 /** Sizes of an input's axes: numbers, or names of sizes that may differ from call to call. */
 export type OpenShape = readonly (number | string)[];
@@ -32,6 +33,13 @@ const DTYPES: readonly unknown[] = ["f32", "i32", "u32"];
 
 /** @throws ConfigError for an input that is declared by something else than a shape and a type. */
 export function checkDeclarations(inputs: Readonly<Record<string, InputDeclaration>>): void {
+  const given: unknown = inputs;
+  if (!isRecord(given)) {
+    throw new ConfigError(
+      `The inputs are declared as ${shown(given)}.`,
+      'Give the shape of each by its name, such as { x: ["batch", 2] }.',
+    );
+  }
   const isDeclared = (input: unknown): boolean => {
     if (Array.isArray(input)) return true;
     if (typeof input !== "object" || input === null || !("shape" in input && "dtype" in input)) return false;

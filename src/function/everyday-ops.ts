@@ -29,6 +29,7 @@ import type { UnaryKind } from "../ops/unary";
 import { positions, unfold } from "../ops/unfold";
 import type { UnfoldAttributes } from "../ops/unfold";
 import { where as whereOp } from "../ops/where";
+import { checkList, checkOptions, checkShape, recorderOfAll } from "./arguments";
 
 /** A value of a tape, or a number. */
 export type Operand = Value | number;
@@ -61,7 +62,7 @@ function asValue(operand: Operand, ...others: readonly Operand[]): Value {
 }
 
 function applyBinary(kind: BinaryAttributes["kind"], a: Operand, b: Operand): Value {
-  const recorder = recorderOf(...valuesOf(a, b));
+  const recorder = recorderOfAll(...valuesOf(a, b));
   return recorder.apply(binary, { a: asValue(a, b), b: asValue(b, a) }, { kind });
 }
 
@@ -80,7 +81,7 @@ export function add(a: Operand, b: Operand): Value {
   if (isNumber(b) && !isNumber(a)) return applyUnary(a, "add", b);
   if (isNumber(a) && !isNumber(b)) return applyUnary(b, "add", a);
   if (isNumber(a) || isNumber(b)) return applyBinary("add", a, b);
-  const recorder = recorderOf(a, b);
+  const recorder = recorderOfAll(a, b);
   if (sameShape(a.shape, b.shape)) return recorder.apply(addOp, { a, b }, {});
   if (isSuffix(b.shape, a.shape)) return recorder.apply(addBroadcast, { a, b }, {});
   if (isSuffix(a.shape, b.shape)) return recorder.apply(addBroadcast, { a: b, b: a }, {});
@@ -102,7 +103,7 @@ export function mul(a: Operand, b: Operand): Value {
   if (isNumber(b) && !isNumber(a)) return recorderOf(a).apply(scale, { x: a }, { factor: b });
   if (isNumber(a) && !isNumber(b)) return recorderOf(b).apply(scale, { x: b }, { factor: a });
   if (isNumber(a) || isNumber(b)) return applyBinary("mul", a, b);
-  const recorder = recorderOf(a, b);
+  const recorder = recorderOfAll(a, b);
   if (sameShape(a.shape, b.shape)) return recorder.apply(mulOp, { a, b }, {});
   if (isRow(b.shape, a.shape)) return recorder.apply(scaleColumns, { a, b }, {});
   if (isRow(a.shape, b.shape)) return recorder.apply(scaleColumns, { a: b, b: a }, {});
@@ -165,7 +166,9 @@ export const sigmoid = (x: Value): Value => applyUnary(x, "sigmoid");
 export const softplus = (x: Value): Value => applyUnary(x, "softplus");
 
 /** x within [min, max]; an end that is left out does not bound it. @throws ConfigError if min is larger than max. */
-export function clamp(x: Value, { min = -LARGEST, max: most = LARGEST }: { min?: number; max?: number }): Value {
+export function clamp(x: Value, options: { min?: number; max?: number }): Value {
+  checkOptions("clamp", options, ["min", "max"]);
+  const { min = -LARGEST, max: most = LARGEST } = options;
   return applyUnary(x, "clamp", Math.max(min, -LARGEST), Math.min(most, LARGEST));
 }
 
@@ -197,7 +200,11 @@ export function where(condition: Value, a: Operand, b: Operand): Value {
   return recorder.apply(whereOp, { condition, a: asValue(a, condition), b: asValue(b, condition) }, {});
 }
 
-function reduction(name: string, x: Value, { axes, keepDims = false }: ReductionOptions) {
+function reduction(name: string, x: Value, options: ReductionOptions, ...further: readonly string[]) {
+  recorderOfAll(x);
+  checkOptions(name, options, ["axes", "keepDims", ...further]);
+  const { axes, keepDims = false } = options;
+  if (axes) checkList(`axes of ${name}`, axes, "[0, -1]");
   const all = axes?.map((axis) => axisOf(name, axis, x.shape)) ?? x.shape.map((_, axis) => axis);
   return { axes: all, keepDims };
 }
@@ -217,7 +224,7 @@ export function mean(x: Value, options: ReductionOptions = {}): Value {
  * @param options `correction` is subtracted from the number of elements; 1 makes the estimate unbiased. Default 0.
  */
 export function variance(x: Value, options: ReductionOptions & { readonly correction?: number } = {}): Value {
-  const { axes, keepDims } = reduction("variance", x, options);
+  const { axes, keepDims } = reduction("variance", x, options, "correction");
   const count = axes.reduce((product, axis) => product * x.shape[axis]!, 1);
   const squares = pow(sub(x, mean(x, { axes, keepDims: true })), 2);
   return div(sum(squares, { axes, keepDims }), count - (options.correction ?? 0));
@@ -232,7 +239,9 @@ export function max(x: Value, options: ReductionOptions = {}): Value {
 export const min = (x: Value, options: ReductionOptions = {}): Value => neg(max(neg(x), options));
 
 /** Where x is largest along an axis (default the last), as i32 [x without the axis]; the first of several. No gradient. */
-export function argmax(x: Value, { axis = -1, keepDims = false }: { axis?: number; keepDims?: boolean } = {}): Value {
+export function argmax(x: Value, options: { axis?: number; keepDims?: boolean } = {}): Value {
+  checkOptions("argmax", options, ["axis", "keepDims"]);
+  const { axis = -1, keepDims = false } = options;
   return recorderOf(x).record(maxOp, { x }, reduction("argmax", x, { axes: [axis], keepDims }))["index"]!;
 }
 
@@ -255,19 +264,26 @@ export function binaryCrossEntropy(logits: Value, targets: Operand): Value {
 
 /** x in another shape with as many elements; one size may be -1, which is what the others leave. */
 export function reshape(x: Value, shape: Shape): Value {
+  const recorder = recorderOfAll(x);
+  checkShape("reshape", shape, -1);
   const others = elements(shape.filter((size) => size !== -1));
   const whole = shape.map((size) => (size === -1 ? elements(x.shape) / others : size));
-  return recorderOf(x).apply(reshapeOp, { x }, { shape: whole });
+  return recorder.apply(reshapeOp, { x }, { shape: whole });
 }
 
 /** x with permuted axes: axis i of the result is axis axes[i] of x. Default: all in reverse order. */
 export function transpose(x: Value, axes?: readonly number[]): Value {
+  const recorder = recorderOfAll(x);
+  if (axes) checkList("axes of transpose", axes, "[1, 0]");
   const order = axes?.map((axis) => axisOf("transpose", axis, x.shape)) ?? x.shape.map((_, axis) => axis).reverse();
-  return recorderOf(x).apply(transposeOp, { x }, { axes: order });
+  return recorder.apply(transposeOp, { x }, { axes: order });
 }
 
 /** x repeated as in NumPy until it has a shape. */
-export const broadcastTo = (x: Value, shape: Shape): Value => recorderOf(x).apply(broadcastToOp, { x }, { shape });
+export function broadcastTo(x: Value, shape: Shape): Value {
+  checkShape("broadcastTo", shape);
+  return recorderOf(x).apply(broadcastToOp, { x }, { shape });
+}
 
 /** Which elements along an axis are taken, as start:stop:step in Python: negative indices count from the end. Default all. */
 export interface SliceRange {
@@ -279,6 +295,8 @@ export interface SliceRange {
 
 /** Elements of x by a range for each of its first axes, all along the others. @throws ShapeError where nothing is left. */
 export function slice(x: Value, ranges: readonly (SliceRange | undefined)[]): Value {
+  const recorder = recorderOfAll(x);
+  checkList("ranges of slice", ranges, "[{ start: 1 }], one for each axis");
   if (ranges.length > x.shape.length) {
     throw new ShapeError(
       `slice: ${ranges.length} ranges for x ${formatShape(x.shape)}.`,
@@ -286,7 +304,7 @@ export function slice(x: Value, ranges: readonly (SliceRange | undefined)[]): Va
     );
   }
   const taken = x.shape.map((size, axis) => indicesOf(size, ranges[axis]));
-  return recorderOf(x).apply(
+  return recorder.apply(
     sliceOp,
     { x },
     {
@@ -299,6 +317,7 @@ export function slice(x: Value, ranges: readonly (SliceRange | undefined)[]): Va
 
 /** The indices of a range of an axis, by the rules of Python. */
 function indicesOf(size: number, range: SliceRange = {}): { start: number; count: number; step: number } {
+  checkOptions("a range of slice", range, ["start", "stop", "step"]);
   const { step = 1 } = range;
   const [low, high] = step < 0 ? [-1, size - 1] : [0, size];
   const clamped = (index: number): number => Math.min(Math.max(index < 0 ? index + size : index, low), high);
@@ -309,6 +328,7 @@ function indicesOf(size: number, range: SliceRange = {}): { start: number; count
 
 /** Values one after the other along an axis (default the first). @throws ShapeError where their other sizes differ, or for none. */
 export function concat(values: readonly Value[], axis = 0): Value {
+  checkList("values of concat", values, "[a, b]");
   const [first] = values;
   if (!first) throw new ShapeError("concat: there are no values.", "Pass at least one value.");
   if (values.length > CONCAT_SLOTS.length) {
@@ -316,13 +336,14 @@ export function concat(values: readonly Value[], axis = 0): Value {
     const head = concat(values.slice(0, CONCAT_SLOTS.length), axis);
     return concat([head, ...values.slice(CONCAT_SLOTS.length)], axis);
   }
+  const recorder = recorderOfAll(...values);
   const inputs = Object.fromEntries(values.map((value, i) => [CONCAT_SLOTS[i]!, value]));
-  return recorderOf(...values).apply(concatOp, inputs, { axis: axisOf("concat", axis, first.shape) });
+  return recorder.apply(concatOp, inputs, { axis: axisOf("concat", axis, first.shape) });
 }
 
 /** x[ids] along the first axis; zeros for an index outside x. x [n, ...], ids i32 [...], result [ids, ... of x]. */
 export function gather(x: Value, ids: Value): Value {
-  const recorder = recorderOf(x, ids);
+  const recorder = recorderOfAll(x, ids);
   const [first = 1, ...rest] = x.shape;
   if (rest.length === 1) return recorder.apply(embedding, { table: x, ids }, {});
   const rows = recorder.apply(embedding, { table: reshape(x, [first, elements(rest)]), ids }, {});
@@ -331,6 +352,7 @@ export function gather(x: Value, ids: Value): Value {
 
 /** Products of matrices. a [..., m, k], b [..., k, n], result [..., m, n]; the axes before the matrices are repeated as in NumPy. */
 export function matmul(a: Value, b: Value, options: Partial<MatmulAttributes> = {}): Value {
+  checkOptions("matmul", options, ["transposeA", "transposeB"]);
   const { transposeA = false, transposeB = false } = options;
   return recorderOf(a, b).apply(matmulOp, { a, b }, { transposeA, transposeB });
 }
@@ -347,6 +369,8 @@ export interface WindowOptions {
 
 const pair = (value: number | readonly [number, number]): readonly number[] =>
   typeof value === "number" ? [value, value] : value;
+
+const WINDOW = ["stride", "padding", "dilation"] as const satisfies readonly (keyof WindowOptions)[];
 
 function windowOf(size: readonly number[], options: WindowOptions, outside = 0): UnfoldAttributes {
   const { stride = 1, padding = 0, dilation = 1 } = options;
@@ -365,6 +389,8 @@ export function conv2d(
   bias?: Value,
   options: WindowOptions & { readonly groups?: number } = {},
 ): Value {
+  const recorder = recorderOfAll(x, weight);
+  checkOptions("conv2d", options, [...WINDOW, "groups"]);
   const { groups = 1 } = options;
   const [n = 1, channels = 1, ...image] = x.shape;
   const [out = 1, perGroup = 1, ...size] = weight.shape;
@@ -377,7 +403,7 @@ export function conv2d(
     );
   }
   const window = windowOf(size, options);
-  const patches = recorderOf(x, weight, bias).apply(unfold, { x }, window);
+  const patches = recorder.apply(unfold, { x }, window);
   const [rows = 1, columns = 1] = positions(image, window);
   const taps = perGroup * elements(size);
   const kernels = reshape(weight, [groups, out / groups, taps]);
@@ -388,8 +414,10 @@ export function conv2d(
 
 /** The positions of a window, each with the numbers that it sees: [n, c, numbers, rows, columns]. */
 function pooled(x: Value, size: number | readonly [number, number], options: WindowOptions, outside: number): Value {
+  const recorder = recorderOfAll(x);
+  checkOptions("pooling", options, WINDOW);
   const window = windowOf(pair(size), { stride: size, ...options }, outside);
-  const patches = recorderOf(x).apply(unfold, { x }, window);
+  const patches = recorder.apply(unfold, { x }, window);
   return reshape(patches, [...patches.shape.slice(0, 3), ...positions(x.shape.slice(2), window)]);
 }
 

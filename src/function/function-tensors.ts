@@ -1,6 +1,5 @@
 import { ConfigError } from "../base/errors";
 import { tensorBytes } from "../base/dtype";
-import { shown } from "../base/shown";
 import type { Shape } from "../base/shape";
 import type { Engine } from "../engine";
 import type { Memory } from "../gpu/pool";
@@ -10,6 +9,7 @@ import { stateShapes } from "../optimizer/record-update";
 import { gradientName } from "../run/store";
 import type { TensorStore } from "../run/store";
 import { Tensor } from "../tensor";
+import { checkList } from "./arguments";
 import { flatten, initialValues } from "./parameters";
 import type { ParameterDeclaration, ParameterTree } from "./parameters";
 
@@ -52,10 +52,7 @@ export class FunctionTensors implements TensorStore {
    * @throws ConfigError for a name that fits no parameter, and for what is no list.
    */
   matching(names: readonly string[], state: "live" | "frozen"): string[] {
-    // A program without types may give one name.
-    const given: unknown = names;
-    if (!Array.isArray(given))
-      throw new ConfigError(`The names are ${shown(given)}.`, 'Give a list of them: ["first"].');
+    checkList("names", names, '["first"]');
     const all = [...this.states];
     const fits = (name: string, path: string): boolean => name === path || name.startsWith(`${path}.`);
     const unknown = names.find((path) => !all.some(([name]) => fits(name, path)));

@@ -17,6 +17,7 @@ import { silu as siluOp } from "../ops/silu";
 import { tanh as tanhOp } from "../ops/tanh";
 import { recorderOf } from "../tape/tape";
 import type { Recorder, Value } from "../tape/tape";
+import { checkOptions, checkWord, recorderOfAll } from "./arguments";
 
 /*
  * Ops of neural networks as functions of symbolic values. Each records one op, or a few, on the tape of its arguments. All of
@@ -24,7 +25,10 @@ import type { Recorder, Value } from "../tape/tape";
  */
 
 /** x W + bias. x [..., in], w [out, in] (or [in, out] by `layout`), bias [out]; result [..., out]. */
-export function linear(x: Value, w: Value, bias?: Value, { layout = "out_in" }: Partial<LinearAttributes> = {}): Value {
+export function linear(x: Value, w: Value, bias?: Value, options: Partial<LinearAttributes> = {}): Value {
+  checkOptions("linear", options, ["layout"]);
+  const { layout = "out_in" } = options;
+  checkWord("linear", "layout", layout, ["out_in", "in_out"]);
   return recorderOf(x, w, bias).apply(linearOp, { x, w, bias }, { layout });
 }
 
@@ -54,8 +58,12 @@ export const rmsNorm = (x: Value, weight: Value, eps = 1e-6): Value =>
   recorderOf(x, weight).apply(rmsNormOp, { x, weight }, { eps, offset: 0, keep: "x" });
 
 /** Gaussian error linear unit (Hendrycks and Gimpel 2016): exact, or by the `tanh` approximation. */
-export const gelu = (x: Value, { approximation = "none" }: Partial<GeluAttributes> = {}): Value =>
-  recorderOf(x).apply(geluOp, { x }, { approximation });
+export function gelu(x: Value, options: Partial<GeluAttributes> = {}): Value {
+  checkOptions("gelu", options, ["approximation"]);
+  const { approximation = "none" } = options;
+  checkWord("gelu", "approximation", approximation, ["none", "tanh"]);
+  return recorderOf(x).apply(geluOp, { x }, { approximation });
+}
 
 /** max(x, 0). */
 export const relu = (x: Value): Value => recorderOf(x).apply(reluOp, { x }, {});
@@ -95,9 +103,17 @@ export interface AttentionOptions {
   readonly factor?: number;
 }
 
+// The keys of an object rather than a list, so that the compiler says where one is missing.
+const ATTENTION_OPTIONS = { heads: 0, kvHeads: 0, causal: 0, window: 0, mask: 0, factor: 0 } satisfies Record<
+  keyof AttentionOptions,
+  0
+>;
+
 /** Attention without a matrix of queries and keys (Dao et al. 2022). q [b, t, heads * d], k and v [b, s, kvHeads * d]. */
 export function attention(q: Value, k: Value, v: Value, options: AttentionOptions): Value {
+  checkOptions("attention", options, Object.keys(ATTENTION_OPTIONS));
   const { heads, kvHeads = heads, causal = false, window, mask, factor } = options;
+  recorderOfAll(q, k, v);
   const recorder = recorderOf(q, k, v, mask);
   const [batch = 1, keys = 1] = k.shape;
   const inputs = {
@@ -125,6 +141,7 @@ export function attention(q: Value, k: Value, v: Value, options: AttentionOption
  * @param normalizer f32 [1], the factor of the sum over rows. Default 1 / rows.
  */
 export function crossEntropy(logits: Value, labels: Value, normalizer?: Value): Value {
+  recorderOfAll(logits, labels);
   const recorder = recorderOf(logits, labels, normalizer);
   const factor = normalizer ?? number(recorder, 1 / Math.max(1, rows(logits.shape)));
   const inputs = { x: logits, labels, normalizer: factor };

@@ -5,6 +5,7 @@ import { columns, elements, formatShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import type { Value } from "../tape/tape";
 import { Tensor } from "../tensor";
+import { checkShape } from "./arguments";
 
 /** A tensor that a function owns, before it has memory. */
 export interface ParameterDeclaration {
@@ -33,26 +34,40 @@ export type ParameterValues<P> = P extends ParameterDeclaration | Tensor
   ? Value
   : { readonly [K in keyof P]: ParameterValues<P[K]> };
 
-/** Normal numbers. @param deviation default 1 / sqrt(length of a row), which keeps the variance in `linear` (LeCun et al. 1998). */
-export function normal(shape: Shape, deviation: number = 1 / Math.sqrt(columns(shape))): ParameterDeclaration {
-  return { shape, initial: (random) => filled(shape, () => deviation * random.normal()) };
+/** @throws ShapeError for what is no shape. */
+function declared(shape: Shape, initial: (random: Random) => Float32Array): ParameterDeclaration {
+  checkShape("a parameter", shape);
+  return { shape, initial };
 }
 
-/** Numbers that are equally likely from `low` to `high`. */
+/**
+ * Normal numbers.
+ * @param deviation default 1 / sqrt(length of a row), which keeps the variance in `linear` (LeCun et al. 1998).
+ * @throws ShapeError for what is no shape.
+ */
+export function normal(shape: Shape, deviation?: number): ParameterDeclaration {
+  return declared(shape, (random) => {
+    const used = deviation ?? 1 / Math.sqrt(columns(shape));
+    return filled(shape, () => used * random.normal());
+  });
+}
+
+/** Numbers that are equally likely from `low` to `high`. @throws ShapeError for what is no shape. */
 export function uniform(shape: Shape, low: number, high: number): ParameterDeclaration {
-  return { shape, initial: (random) => filled(shape, () => low + (high - low) * random.uniform()) };
+  return declared(shape, (random) => filled(shape, () => low + (high - low) * random.uniform()));
 }
 
-/** The same number everywhere. */
+/** The same number everywhere. @throws ShapeError for what is no shape. */
 export function full(shape: Shape, value: number): ParameterDeclaration {
-  return { shape, initial: () => filled(shape, () => value) };
+  return declared(shape, () => filled(shape, () => value));
 }
 
 export const zeros = (shape: Shape): ParameterDeclaration => full(shape, 0);
 export const ones = (shape: Shape): ParameterDeclaration => full(shape, 1);
 
-/** Given values in row-major order. @throws ShapeError for another number of them. */
+/** Given values in row-major order. @throws ShapeError for another number of them, and for what is no shape. */
 export function values(shape: Shape, data: ArrayLike<number>): ParameterDeclaration {
+  checkShape("a parameter", shape);
   if (data.length !== elements(shape)) {
     throw new ShapeError(
       `${data.length} values do not fill a parameter ${formatShape(shape)}.`,

@@ -1,9 +1,11 @@
 import { ConfigError, DisposedError, ShapeError } from "../base/errors";
 import { checkKeys } from "../base/option-keys";
+import { shown } from "../base/shown";
 import { elements, formatShape } from "../base/shape";
 import type { Engine } from "../engine";
 import type { Bytes } from "../gpu/ledger";
 import type { TensorSpec } from "../op/declaration";
+import { ACTIVATION_FORMATS } from "../op/pack";
 import type { ActivationFormat } from "../op/pack";
 import { optimizerOf } from "../optimizer/adamw";
 import type { OptimizerOptions } from "../optimizer/adamw";
@@ -22,6 +24,7 @@ import { reach } from "../tape/reach";
 import { Recorder } from "../tape/tape";
 import type { Tape, Value } from "../tape/tape";
 import type { Tensor, TensorData } from "../tensor";
+import { checkBody, checkEngine, checkList, checkWord, isRecord } from "./arguments";
 import { asTyped, checkDeclarations, closedInputs, solveDimensions } from "./dimensions";
 import type { Dimensions, InputData, InputDeclaration } from "./dimensions";
 import { FunctionTensors } from "./function-tensors";
@@ -115,6 +118,35 @@ const CALL_OPTIONS = { kind: 0, dimensions: 0, outputs: 0, loss: 0, accumulate: 
   0
 >;
 
+const CALL_KINDS: readonly Call["kind"][] = ["run", "valueAndGrad", "step"];
+
+/** @throws ConfigError for a call of no kind, or with an option that does not exist. */
+function checkCall(call: Call): void {
+  // A program without types may pass anything.
+  const given: unknown = call;
+  if (!isRecord(given)) throw new ConfigError(`The call is ${shown(given)}.`, 'Give its kind: { kind: "step" }.');
+  checkWord("A call", "its kind", call.kind, CALL_KINDS);
+  checkKeys(`A call of ${call.kind}`, call, Object.keys(CALL_OPTIONS));
+}
+
+/** @throws ConfigError for an option that does not exist, or a value that it does not take. */
+function checkOptions(options: FunctionOptions): void {
+  checkKeys("A function of tensors", options, Object.keys(FUNCTION_OPTIONS));
+  const { seed = 0, recompute = false, activations = "f32" } = options;
+  checkWord("A function of tensors", "activations", activations, ACTIVATION_FORMATS);
+  if (!Number.isSafeInteger(seed)) throw new ConfigError(`The seed is ${shown(seed)}.`, "Give a whole number.");
+  if (typeof recompute !== "boolean") checkList("sections to recompute", recompute, '["blocks"], or true for all');
+}
+
+/** @throws ConfigError for a section that the body does not have. */
+function checkSections(asked: readonly string[], sections: readonly string[]): void {
+  const unknown = asked.find((name) => !sections.includes(name));
+  if (unknown === undefined) return;
+  const remedy =
+    sections.length > 0 ? `It has ${sections.join(", ")}.` : `Mark it in the body: scope.section("${unknown}", …).`;
+  throw new ConfigError(`The body has no section ${unknown} to recompute.`, remedy);
+}
+
 const plansOf = ({ plan, update }: Program): Plan[] => (update ? [plan, update.plan] : [plan]);
 
 /** Names of what a step's update reads and gives. */
@@ -146,8 +178,10 @@ export class TensorFunction<
     private readonly body: Body<I, P, R>,
     private readonly options: FunctionOptions,
   ) {
-    checkKeys("A function of tensors", options, Object.keys(FUNCTION_OPTIONS));
+    checkEngine(engine);
+    checkOptions(options);
     checkDeclarations(inputs);
+    checkBody(body);
     this.#optimizer = optimizerOf(options.optimizer);
     this.#tensors = new FunctionTensors(engine, parameterTree, options.seed ?? 0, this.#optimizer);
     this.#executor = new Executor(engine.device);
@@ -218,6 +252,9 @@ export class TensorFunction<
     inputs: Readonly<Record<keyof I, InputData>>,
     { scheduleFactor, ...call }: StepOptions<OutputName<R>>,
   ): Promise<StepResult> {
+    if (scheduleFactor !== undefined && !(scheduleFactor >= 0 && scheduleFactor < Infinity)) {
+      throw new ConfigError(`The scheduleFactor is ${shown(scheduleFactor)}.`, "Give a finite number from 0.");
+    }
     const program = this.#program({ kind: "step", ...call }, inputs);
     await this.#holdAlso(program);
     const store = this.#tensors;
@@ -304,6 +341,7 @@ export class TensorFunction<
    */
   trace(call: Call<OutputName<R>>, inputs: Readonly<Record<keyof I, InputData>>): Promise<Trace> {
     return this.#serially(async () => {
+      checkCall(call);
       const { trace } = await this.#executor.trace(async () => {
         if (call.kind === "run") await this.#run(inputs, call);
         else if (call.kind === "step") await this.#step(inputs, call);
@@ -345,15 +383,21 @@ export class TensorFunction<
   }
 
   #program(call: Call, inputs: Readonly<Record<string, InputData>>): Program {
+    // A program without types may leave them out.
+    const given: unknown = inputs;
+    const known = Object.keys(this.inputs).join(", ");
+    if (!isRecord(given)) {
+      throw new ConfigError(`The inputs of the call are ${shown(given)}.`, `Give each by its name: { ${known} }.`);
+    }
     const unknown = Object.keys(inputs).find((name) => !(name in this.inputs));
     if (unknown !== undefined) {
-      throw new ConfigError(`The function has no input ${unknown}.`, `It has ${Object.keys(this.inputs).join(", ")}.`);
+      throw new ConfigError(`The function has no input ${unknown}.`, `It has ${known}.`);
     }
     return this.#programOf(call, solveDimensions(this.inputs, inputs, call.dimensions));
   }
 
   #programOf(call: Call, dimensions: Dimensions): Program {
-    checkKeys(`A call of ${call.kind}`, call, Object.keys(CALL_OPTIONS));
+    checkCall(call);
     const isGradient = call.kind !== "run";
     const adds = isGradient && (call.accumulate ?? false);
     const asked = call.kind === "step" ? [] : call.outputs;
@@ -374,6 +418,7 @@ export class TensorFunction<
     const { recorder } = traced;
     if (loss !== undefined) checkReach(recorder, traced.outputs, live);
     const { recompute = false, activations = "f32" } = this.options;
+    if (isGradient && typeof recompute !== "boolean") checkSections(recompute, traced.sections);
     const planned = plan(recorder, {
       outputs: Object.fromEntries(outputs),
       ...(loss !== undefined && {
@@ -436,7 +481,8 @@ export class TensorFunction<
  * @param parameters what the function owns: initial values such as `normal([32, 2])`, or tensors of the caller, in records and
  * arrays of any depth.
  * @param body records the function, given the symbolic values of both. It returns one value, or several by name.
- * @throws ConfigError for something in the tree that is no parameter, an input without a shape, and an option that does not exist.
+ * @throws ConfigError for what is no engine, something in the tree that is no parameter, an input without a shape, a body that is no function, and an
+ * option that does not exist or has a wrong value.
  */
 export function tensorFunction<
   const I extends Readonly<Record<string, InputDeclaration>>,
@@ -479,6 +525,7 @@ function chosenOutputs(
   asked: readonly string[] | undefined,
   loss: string | undefined,
 ): Map<string, Value> {
+  if (asked) checkList("outputs", asked, '["logits"]');
   const unknown = asked?.find((name) => !outputs.has(name));
   if (unknown !== undefined) {
     throw new ConfigError(`The function has no output ${unknown}.`, `It has ${[...outputs.keys()].join(", ")}.`);

@@ -2,6 +2,7 @@ import { ConfigError } from "../base/errors";
 import type { Dtype } from "../base/dtype";
 import { encodeWeight } from "../base/packed";
 import { elements } from "../base/shape";
+import { shown } from "../base/shown";
 import type { Engine } from "../engine";
 import type { Device } from "../gpu/device";
 import { canRun } from "../gpu/variants";
@@ -66,7 +67,7 @@ export function casesToTime(op: Op): readonly OpCase<Attributes>[] {
 /**
  * Times an op on cases: its forward pass, then forward and backward together if it has gradients.
  * @param cases default those that are meant for benches, or all if none is.
- * @throws ConfigError without any case, OutOfMemoryError when the driver has no memory, whatever the op throws.
+ * @throws ConfigError for what is no op, and without any case, OutOfMemoryError when the driver has no memory, whatever the op throws.
  */
 export async function benchOp(
   engine: Engine,
@@ -74,6 +75,10 @@ export async function benchOp(
   cases: readonly OpCase<Attributes>[] = casesToTime(op),
   options: BenchOptions = {},
 ): Promise<OpTiming[]> {
+  // A program without types may pass one, or its shapes.
+  const given: unknown = cases;
+  if (!Array.isArray(given))
+    throw new ConfigError(`The cases are ${shown(given)}.`, "Give a list of them: names, attributes and inputs.");
   if (cases.length === 0) {
     throw new ConfigError(
       `The op ${op.name} has no cases to be timed on.`,

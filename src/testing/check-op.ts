@@ -78,11 +78,11 @@ class Problems {
  * runs (on software adapters those that it runs by default), and that malformed inputs are refused. An op of this library, or one of
  * its name, has the library's reference and cases where it has none of its own.
  * @returns what is wrong; nothing if the op is right.
- * @throws ConfigError for an op without a reference or cases, DeviceError when the device is lost.
+ * @throws ConfigError for what is no op, or one without a reference or cases, DeviceError when the device is lost.
  */
 export async function checkOp(engine: Engine, op: Op): Promise<OpProblem[]> {
-  const { device } = engine;
   const tested = testedOp(op);
+  const { device } = engine;
   const tests = tested.cases.filter(({ bench }) => !bench);
   const problems = tested.malformed.flatMap((test) => malformedProblems(tested, test));
   const ofCases = await onView(device, { limits: NARROW_LIMITS }, async (narrow) => {

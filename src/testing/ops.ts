@@ -1,3 +1,5 @@
+import { ConfigError } from "../base/errors";
+import { shown } from "../base/shown";
 import type { Op, OpTests, TestedOp, TestsOf } from "../op/declaration";
 import { adafactorTests } from "../ops/adafactor.cases";
 import { adafactorVectorTests } from "../ops/adafactor_vector.cases";
@@ -154,5 +156,14 @@ const testsByKey: Readonly<Record<string, OpTests>> = TESTS;
 /** Every op of this library, with its reference and cases. Tests and benches run over this list. */
 export const OPS: readonly TestedOp[] = Object.entries(ops).map(([key, op]) => ({ ...op, ...testsByKey[key]! }));
 
-/** An op with the reference and cases of the shipped op of its name, unless it has its own. */
-export const withTests = (op: Op): Op => ({ ...OPS.find(({ name }) => name === op.name), ...op });
+/**
+ * An op with the reference and cases of the shipped op of its name, unless it has its own.
+ * @throws ConfigError for what is no op.
+ */
+export function withTests(op: Op): Op {
+  // A program without types may pass anything.
+  const given: unknown = op;
+  if (typeof given === "object" && given !== null && "infer" in given)
+    return { ...OPS.find(({ name }) => name === op.name), ...op };
+  throw new ConfigError(`The op is ${shown(given)}.`, "Give what defineOp() returns, or one of OPS, after the engine.");
+}

@@ -364,6 +364,62 @@ describe("a function of tensors refuses", () => {
       () => untyped(product).run(X, any({ output: "x" })),
       /^A call of run has no option output\.\nIts options are/,
     ],
+    [
+      "a word in the place of a call",
+      () => untyped(product).predictedBytes(any("step")),
+      /^The call is "step"\.\nGive its kind/,
+    ],
+    [
+      "no inputs at all",
+      () => untyped(product).step(any(undefined)),
+      /^The inputs of the call are undefined\.\nGive.*\{ x \}/,
+    ],
+    [
+      "inputs in the place of a call",
+      () => untyped(product).trace(any(X), X),
+      /^A call: its kind is undefined\.\nIt may be run, /,
+    ],
+    ["a call that does not exist", () => untyped(product).predictedBytes(any({ kind: "train" })), /kind is "train"/],
+    [
+      "one output in place of a list",
+      () => untyped(product).run(X, { outputs: any("output") }),
+      /^The outputs are "output"\./,
+    ],
+    [
+      "a factor that is no number",
+      () => untyped(product).step(X, { scheduleFactor: NaN }),
+      /^The scheduleFactor is NaN\./,
+    ],
+    ["no body", () => untyped(undefined), /^The body is undefined\./],
+    ["no body to compute once", () => compute(engine, {}, any(undefined)), /^The body is undefined\./],
+    [
+      "no engine",
+      () => tensorFunction(any(Promise.resolve()), {}, {}, any(product)),
+      /^The engine is a promise\.\n.*await/,
+    ],
+    [
+      "no inputs declared",
+      () => tensorFunction(engine, any(undefined), {}, any(product)),
+      /^The inputs are declared as undefined/,
+    ],
+    ["a word as seed", () => untyped(product, { seed: "one" }), /^The seed is "one"\./],
+    [
+      "another format of activations",
+      () => untyped(product, { activations: "fp16" }),
+      /activations is "fp16"\.\nIt may be f32, f16/,
+    ],
+    [
+      "a section that the body does not have",
+      () => untyped(product, { recompute: ["block"] }).valueAndGrad(X),
+      /^The body has no section block to recompute\.\nMark it in the body/,
+    ],
+    [
+      "one section in place of a list",
+      () => untyped(product, { recompute: "block" }),
+      /^The sections to recompute are "block"/,
+    ],
+    ["sizes that are no list", () => normal(any(3), 2), /^The shape of a parameter is 3\.\nGive a list/],
+    ["a negative size", () => zeros([3, -1]), /^The shape of a parameter is \[3, -1\]\./],
   ])("%s", async (_, call, message) => {
     expect((await failure(call)).message).toMatch(message);
   });

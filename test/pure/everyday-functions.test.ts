@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, ShapeError } from "../../src/base/errors";
+import { ConfigError, SafetapeError, ShapeError } from "../../src/base/errors";
 import { add } from "../../src/ops/add";
 import type { ReferenceTensor } from "../../src/op/declaration";
 import * as ops from "../../src/function/everyday-ops";
+import { attention, gelu, linear } from "../../src/function/ops";
 import { evaluate } from "../../src/testing/evaluate";
 import { Recorder, recorderOf } from "../../src/tape/tape";
 import type { Value } from "../../src/tape/tape";
@@ -37,6 +38,65 @@ function valuesOf(body: (a: Value, b: Value) => Value): { shape: Numbers; data: 
 const A = Float64Array.of(0.5, 2, 3, 1.5, 0.25, 4);
 const B = Float64Array.of(2, 0.5, 3);
 const perElement = (f: (a: number, b: number) => number): number[] => [...A].map((a, i) => f(a, B[i % 3]!));
+
+describe("functions of values refuse what a program without types may pass", () => {
+  const recorder = new Recorder();
+  const x = recorder.input("x", [2, 3]);
+  const w = recorder.input("w", [4, 3]);
+  /** Anything, where the compiler wants something else: see above. */
+  const any = (value: unknown): never => value as never;
+
+  it.each<[string, () => unknown, RegExp]>([
+    [
+      "an operand that is left out",
+      () => ops.add(x, any(undefined)),
+      /^Argument 2 of an op is undefined\.\nPass a value/,
+    ],
+    ["a first operand that is left out", () => ops.sub(any(undefined), 2), /^Argument 1 of an op is undefined/],
+    ["nothing to reduce", () => ops.sum(any(undefined)), /^Argument 1 of an op is undefined/],
+    ["nothing to reshape", () => ops.reshape(any(undefined), [6]), /^Argument 1 of an op is undefined/],
+    ["no keys", () => attention(x, any(undefined), x, { heads: 1 }), /^Argument 2 of an op is undefined/],
+    [
+      "an option that does not exist",
+      () => ops.sum(x, any({ axis: 1 })),
+      /^sum has no option axis\.\nIts options are axes, keepDims\./,
+    ],
+    [
+      "an axis in place of options",
+      () => ops.mean(x, any(1)),
+      /^The options of mean are 1\.\nGive them by name: \{ axes, keepDims \}\./,
+    ],
+    ["axes in place of options", () => ops.max(x, any([1])), /^The options of max are an array of 1\./],
+    ["an axis in place of a list", () => ops.sum(x, { axes: any(1) }), /^The axes of sum are 1\.\nGive a list/],
+    ["bounds by their places", () => ops.clamp(x, any(0)), /^The options of clamp are 0\.\n.*\{ min, max \}/],
+    ["no bounds", () => ops.clamp(x, any(undefined)), /^The options of clamp are undefined/],
+    ["indices in place of ranges", () => ops.slice(x, any(1)), /^The ranges of slice are 1\./],
+    ["a range that is an index", () => ops.slice(x, [any(1)]), /^The options of a range of slice are 1\./],
+    ["a misspelt end of a range", () => ops.slice(x, [any({ end: 1 })]), /^a range of slice has no option end\./],
+    ["sizes by their places", () => ops.reshape(x, any(3)), /^The shape of reshape is 3\./],
+    ["axes by their places", () => ops.transpose(x, any(1)), /^The axes of transpose are 1\./],
+    ["values by their places", () => ops.concat(any(x), any(x)), /^The values of concat are an object/],
+    [
+      "a misspelt option of a product",
+      () => ops.matmul(x, w, any({ transposeb: true })),
+      /^matmul has no option transposeb/,
+    ],
+    [
+      "another layout",
+      () => linear(x, w, undefined, { layout: any("inout") }),
+      /^linear: layout is "inout"\.\nIt may be out_in, in_out\./,
+    ],
+    ["a misspelt layout", () => linear(x, w, undefined, any({ layuot: "in_out" })), /^linear has no option layuot/],
+    ["another approximation", () => gelu(x, { approximation: any("new") }), /^gelu: approximation is "new"/],
+    ["no heads", () => attention(x, x, x, any(undefined)), /^The options of attention are undefined\.\n.*\{ heads, /],
+    ["an option of a window", () => ops.maxPool2d(x, 2, any({ strides: 2 })), /^pooling has no option strides/],
+    ["an option of argmax", () => ops.argmax(x, any({ axes: [1] })), /^argmax has no option axes/],
+  ])("%s", async (_, call, message) => {
+    const error = await failure(call, SafetapeError);
+    expect(error.message).toMatch(message);
+    expect(error.message.split("\n"), "one line of fact, one of remedy").toHaveLength(2);
+  });
+});
 
 describe("functions of values", () => {
   it.each<[string, (a: Value, b: Value) => Value, (a: number, b: number) => number]>([

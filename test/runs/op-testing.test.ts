@@ -86,6 +86,17 @@ describe("checkOp", () => {
       "The op twice has no cases to be checked on.",
     );
   });
+
+  it("refuses what is no op, and cases that are no list", async () => {
+    /** Anything, where the compiler wants something else. */
+    const any = (value: unknown): never => value as never;
+    await expect(checkOp(engine, any(undefined))).rejects.toThrow(
+      /^The op is undefined\.\nGive what defineOp\(\) returns/,
+    );
+    await expect(checkOp(any(right), any(undefined))).rejects.toThrow(ConfigError);
+    await expect(benchOp(engine, any("linear"))).rejects.toThrow(/^The op is "linear"\./);
+    await expect(benchOp(engine, right, any("x=3"))).rejects.toThrow(/^The cases are "x=3"\.\nGive a list/);
+  });
 });
 
 describe("benchOp", () => {
