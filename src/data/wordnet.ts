@@ -42,7 +42,7 @@ interface PartOfSpeech {
  */
 export async function readWordNet(place: DirectoryLike): Promise<WordNet> {
   const directory = await directoryAt(place);
-  const { EXCEPTIONS } = await import("./wordnet-exceptions");
+  const exceptions = await allExceptions();
   const parts = await Promise.all(
     PARTS.map(async (part): Promise<PartOfSpeech> => {
       const [index, data] = await Promise.all([directory.read(`index.${part}`), directory.read(`data.${part}`)]);
@@ -50,7 +50,7 @@ export async function readWordNet(place: DirectoryLike): Promise<WordNet> {
         offsets: readIndex(index, `index.${part} in ${directory.name}`),
         data,
         where: `data.${part} in ${directory.name}`,
-        exceptions: readExceptions(EXCEPTIONS[part]),
+        exceptions: exceptions[part],
         substitutions: SUBSTITUTIONS[part].map((rule) => {
           const [ending, substitute] = rule.split(" ");
           return [ending!, substitute!] as const;
@@ -134,6 +134,19 @@ function baseForms(word: string, { offsets, exceptions, substitutions }: PartOfS
   }
   return bases;
 }
+
+/** The lists of irregular forms, which are read once for all databases. */
+async function allExceptions(): Promise<Readonly<Record<Part, Exceptions>>> {
+  const { EXCEPTIONS } = await import("./wordnet-exceptions");
+  return (read ??= {
+    noun: readExceptions(EXCEPTIONS.noun),
+    verb: readExceptions(EXCEPTIONS.verb),
+    adj: readExceptions(EXCEPTIONS.adj),
+    adv: readExceptions(EXCEPTIONS.adv),
+  });
+}
+
+let read: Readonly<Record<Part, Exceptions>> | undefined;
 
 /** Reads `form base base, form base`. */
 function readExceptions(list: string): Exceptions {
