@@ -33,12 +33,11 @@ it("spirals.mjs tells its spirals apart and draws them", async () => {
 });
 
 it("char-gpt.mjs learns from a text and writes 200 characters", async () => {
-  process.argv = [...argv.slice(0, 2), "examples/data/sentiment/train.tsv", "60"];
+  process.argv = [...argv.slice(0, 2), "examples/data/sentiment/train.tsv", "40"];
   await import("../../examples/engine/char-gpt.mjs");
-  const [, first, last] = /step 50: loss ([\d.]+)\nstep 60: loss ([\d.]+)/.exec(printed.join("\n")) ?? [];
+  const [, last] = /step 40: loss ([\d.]+)/.exec(printed.join("\n")) ?? [];
   // A uniform guess over the text's characters has a loss above 3.
   expect(Number(last)).toBeLessThan(2.6);
-  expect(Number(last)).toBeLessThan(Number(first) + 0.2);
   expect(printed.at(-1)).toHaveLength(200);
 });
 
@@ -69,7 +68,7 @@ it("own-op.mjs checks its op and times it", async () => {
 });
 
 it("freezing-rule.mjs compares a rule with SAFE on the same run", async () => {
-  process.argv = [...argv.slice(0, 2), "12"];
+  process.argv = [...argv.slice(0, 2), "8"];
   await import("../../examples/engine/freezing-rule.mjs");
   expect(printed.map((line) => line.replace(/:.*/, ""))).toEqual(["never", "safe", "settled"]);
   const kept = printed.map((line) => Number(/([\d.]+) MB/.exec(line)?.[1]));

@@ -17,7 +17,8 @@ export async function runCli(args: readonly string[], input?: string): Promise<C
   return new Promise((resolve) => {
     const { stdin } = execFile(
       process.execPath,
-      ["--enable-source-maps", program, ...args],
+      // Without source maps, which take a fifth of the time of a command that only refuses its options.
+      [program, ...args],
       { maxBuffer: 1 << 26 },
       (error, stdout, stderr) => {
         // Dawn warns about limits of software adapters, and npm about its configuration.
