@@ -10,17 +10,15 @@ import { errorCode, openDirectory, pathOf } from "./directory";
 const FILE = v.object({ records: v.record(v.string(), v.unknown()) });
 
 /** The user's directory for files that programs can create again. */
-/** Variables of an environment, of which a project without the types of Node knows as much. */
-type Environment = Readonly<Record<string, string | undefined>>;
-
-function cacheDirectory(env: Environment = process.env): string {
+function cacheDirectory(env: Readonly<Record<string, string | undefined>> = process.env): string {
   if (env["XDG_CACHE_HOME"]) return env["XDG_CACHE_HOME"];
   if (platform() === "win32") return env["LOCALAPPDATA"] ?? join(homedir(), "AppData", "Local");
   return platform() === "darwin" ? join(homedir(), "Library", "Caches") : join(homedir(), ".cache");
 }
 
 /** Path of this user's file of tuned kernels. */
-export const tuningPath = (env?: Environment): string => join(cacheDirectory(env), "safetape", "tuning.json");
+export const tuningPath = (env?: Readonly<Record<string, string | undefined>>): string =>
+  join(cacheDirectory(env), "safetape", "tuning.json");
 
 /** A cache of tuned kernels in a JSON file. The file is replaced as a whole and is never half written. */
 export function fileTuningCache(place: string | URL = tuningPath()): TuningCache {
