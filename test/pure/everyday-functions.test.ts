@@ -52,8 +52,8 @@ describe("functions of values refuse what a program without types may pass", () 
       () => ops.add(x, any(undefined)),
       /^Argument 2 of an op is undefined\.\nPass a value/,
     ],
-    ["a first operand that is left out", () => ops.sub(any(undefined), 2), /^Argument 1 of an op is undefined/],
-    ["nothing to reduce", () => ops.sum(any(undefined)), /^Argument 1 of an op is undefined/],
+    ["a first operand that is left out", () => ops.sub(any(undefined), 2), /^There is no value of a recorder/],
+    ["nothing to reduce", () => ops.sum(any(undefined)), /^There is no value of a recorder/],
     ["nothing to reshape", () => ops.reshape(any(undefined), [6]), /^Argument 1 of an op is undefined/],
     ["no keys", () => attention(x, any(undefined), x, { heads: 1 }), /^Argument 2 of an op is undefined/],
     [
