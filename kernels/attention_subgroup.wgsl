@@ -254,6 +254,15 @@ fn write_rows(table: Output, rows: Rows, first: u32, lane: u32, factor: f32, sum
   }
 }
 
+// What the mask holds for the queries of a block; each invocation has every SUBGROUP-th.
+fn query_masks(at: Block, lane: u32) -> array<i32, LANE_ROWS> {
+  var masks: array<i32, LANE_ROWS>;
+  for (var i = 0u; i < LANE_ROWS; i++) {
+    masks[i] = mask_of_query(at.batch, at.first + i * SUBGROUP + lane);
+  }
+  return masks;
+}
+
 @compute @workgroup_size(SUBGROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let at = block(params.heads, params.time, group, groups);
@@ -270,6 +279,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   for (var i = 0u; i < ROWS; i++) {
     largest[i] = ABSENT_SCORE;
   }
+  let lane_masks = query_masks(at, lane);
   let end = end_of_keys(at.first + ROWS - 1u);
   for (var key = first_tile(first_key(at.first)); key < end; key += SUBGROUP * COLUMNS) {
     let related = related_keys(at.head, at.first, key);
@@ -283,9 +293,10 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     var new_largest = largest;
     for (var i = 0u; i < ROWS; i++) {
       let query = min(at.first + i, params.time - 1u);
+      let query_mask = subgroupShuffle(lane_masks[i / SUBGROUP], i % SUBGROUP);
       for (var j = 0u; j < COLUMNS; j++) {
         let pair = table_index(at.head, place_of(query), key_places[j]);
-        let score = masked(biased(score_of(weights[i][j]), pair), mask_of_query(at.batch, query), key_masks[j]);
+        let score = masked(biased(score_of(weights[i][j]), pair), query_mask, key_masks[j]);
         weights[i][j] = seen(score, query, key + j * SUBGROUP + lane);
         new_largest[i] = max(new_largest[i], weights[i][j]);
       }
@@ -321,13 +332,19 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     }
     add_weighted(&v, v_rows(at.batch, kv_head), key, lane, &weights, &sums);
   }
+  // Each lane has the totals of its own rows, so that one store writes those of all lanes.
+  var lane_lse: array<f32, LANE_ROWS>;
   for (var i = 0u; i < ROWS; i++) {
     let row_total = subgroupAdd(total[i]);
     for (var c = 0u; c < LANE_COLUMNS; c++) {
       sums[i][c] /= row_total;
     }
-    if (lane == 0u && at.first + i < params.time) {
-      lse[row_index(at.batch, at.head, at.first + i)] = largest[i] + log(row_total);
+    lane_lse[i / SUBGROUP] = select(lane_lse[i / SUBGROUP], largest[i] + log(row_total), lane == i % SUBGROUP);
+  }
+  for (var i = 0u; i < LANE_ROWS; i++) {
+    let query = at.first + i * SUBGROUP + lane;
+    if (query < params.time) {
+      lse[row_index(at.batch, at.head, query)] = lane_lse[i];
     }
   }
   write_rows(&y, y_rows(at.batch, at.head), at.first, lane, 1.0, &sums);
@@ -351,6 +368,7 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     lane_delta[i] = bitcast<f32>(row_statistics.y);
   }
   let hash = text_hash(statistics[row_index(at.batch, at.head, 0u)].zw);
+  let lane_masks = query_masks(at, lane);
   let end = end_of_keys(at.first + ROWS - 1u);
   for (var key = first_tile(first_key(at.first)); key < end; key += SUBGROUP * COLUMNS) {
     let related = related_keys(at.head, at.first, key);
@@ -367,10 +385,11 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     for (var i = 0u; i < ROWS; i++) {
       let query = min(at.first + i, params.time - 1u);
       let row_lse = subgroupShuffle(lane_lse[i / SUBGROUP], i % SUBGROUP);
+      let query_mask = subgroupShuffle(lane_masks[i / SUBGROUP], i % SUBGROUP);
       for (var j = 0u; j < COLUMNS; j++) {
         scores[i][j] = score_of(weights[i][j]);
         let pair = table_index(at.head, place_of(query), key_places[j]);
-        let score = masked(biased(scores[i][j], pair), mask_of_query(at.batch, query), key_masks[j]);
+        let score = masked(biased(scores[i][j], pair), query_mask, key_masks[j]);
         weights[i][j] = exp(seen(score, query, key + j * SUBGROUP + lane) - row_lse);
       }
     }

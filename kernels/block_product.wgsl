@@ -54,18 +54,15 @@ fn place_of(index: u32) -> Place {
   return Place(index / per_block, tile / across * TILE, tile % across * TILE);
 }
 
+// Past the edge, some other element is read, and not used.
 fn a_element(block: u32, i: u32, k: u32) -> f32 {
-  if (i < params.m && k < params.k) {
-    return a[block * params.a_block + i * params.a_row + k * params.a_column];
-  }
-  return 0.0;
+  let element = a[block * params.a_block + i * params.a_row + k * params.a_column];
+  return select(0.0, element, i < params.m && k < params.k);
 }
 
 fn b_element(block: u32, k: u32, j: u32) -> f32 {
-  if (k < params.k && j < params.n) {
-    return b[block * params.b_block + k * params.b_row + j * params.b_column];
-  }
-  return 0.0;
+  let element = b[block * params.b_block + k * params.b_row + j * params.b_column];
+  return select(0.0, element, k < params.k && j < params.n);
 }
 
 // Neighbouring lanes read along the axis on which elements are neighbours.
@@ -104,13 +101,16 @@ fn sums_of(tile: Place, lane: u32) -> array<vec4f, 4> {
     workgroupBarrier();
     copy_tiles(tile, k0, lane);
     workgroupBarrier();
-    for (var step = 0u; step < DEPTH; step++) {
-      let of_a = a_tile[step * SIDE + own.x];
-      let of_b = b_tile[step * SIDE + own.y];
-      first = fma(vec4f(of_a.x), of_b, first);
-      second = fma(vec4f(of_a.y), of_b, second);
-      third = fma(vec4f(of_a.z), of_b, third);
-      fourth = fma(vec4f(of_a.w), of_b, fourth);
+    // The end is a number that compilers do not know: LLVM, by which software adapters compile, takes long for the reads of all steps.
+    for (var k = k0; k < min(params.k, k0 + DEPTH); k += 4u) {
+      for (var step = 0u; step < 4u; step++) {
+        let of_a = a_tile[(k - k0 + step) * SIDE + own.x];
+        let of_b = b_tile[(k - k0 + step) * SIDE + own.y];
+        first = fma(vec4f(of_a.x), of_b, first);
+        second = fma(vec4f(of_a.y), of_b, second);
+        third = fma(vec4f(of_a.z), of_b, third);
+        fourth = fma(vec4f(of_a.w), of_b, fourth);
+      }
     }
   }
   return array<vec4f, 4>(first, second, third, fourth);

@@ -35,34 +35,57 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> dx: array<Element>;
 @group(0) @binding(8) var<uniform> params: Params;
 
+// A workgroup's numbers are halved six times, by BRANCH invocations that halve BRANCH numbers each, and then one by one: this takes
+// two barriers rather than one for each half.
+const BRANCH: u32 = 8u;
+
+alias Branch = array<f32, BRANCH>;
+
 var<workgroup> partial: array<f32, GROUP>;
+var<workgroup> branches: Branch;
+
+// Numbers of every BRANCH-th invocation from `first` on.
+fn branch_of(first: u32) -> Branch {
+  var numbers: Branch;
+  for (var i = 0u; i < BRANCH; i++) {
+    numbers[i] = partial[first + i * BRANCH];
+  }
+  return numbers;
+}
+
+fn largest_of(numbers: Branch) -> f32 {
+  var largest = numbers[0];
+  for (var i = 1u; i < BRANCH; i++) {
+    largest = max(largest, numbers[i]);
+  }
+  return largest;
+}
+
+// The sum of halves of halves.
+fn sum_of(numbers: Branch) -> f32 {
+  let even = (numbers[0] + numbers[4]) + (numbers[2] + numbers[6]);
+  let odd = (numbers[1] + numbers[5]) + (numbers[3] + numbers[7]);
+  return even + odd;
+}
 
 fn group_max(value: f32, lane: u32) -> f32 {
   partial[lane] = value;
   workgroupBarrier();
-  for (var half = GROUP / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] = max(partial[lane], partial[lane + half]);
-    }
-    workgroupBarrier();
+  if (lane < BRANCH) {
+    branches[lane] = largest_of(branch_of(lane));
   }
-  let result = partial[0];
   workgroupBarrier();
-  return result;
+  return largest_of(branches);
 }
 
 fn group_sum(value: f32, lane: u32) -> f32 {
   partial[lane] = value;
   workgroupBarrier();
-  for (var half = GROUP / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] += partial[lane + half];
-    }
-    workgroupBarrier();
+  if (lane < BRANCH) {
+    branches[lane] = sum_of(branch_of(lane));
   }
-  let result = partial[0];
   workgroupBarrier();
-  return result;
+  return sum_of(branches);
 }
 
 fn capped(logits: Element) -> Element {

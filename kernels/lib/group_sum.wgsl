@@ -27,6 +27,21 @@ fn group_sums(values: vec2f, lane: u32) -> vec2f {
   return sum;
 }
 
+// One sum. Of the pairs in workgroup memory, it reads and writes the first numbers alone.
 fn group_sum(value: f32, lane: u32) -> f32 {
-  return group_sums(vec2f(value, 0.0), lane).x;
+  lanes[lane].x = value;
+  workgroupBarrier();
+  if (lane < BRANCH) {
+    var branch = lanes[lane * BRANCH].x;
+    for (var i = 1u; i < BRANCH; i++) {
+      branch += lanes[lane * BRANCH + i].x;
+    }
+    branches[lane].x = branch;
+  }
+  workgroupBarrier();
+  var sum = branches[0].x;
+  for (var i = 1u; i < BRANCH; i++) {
+    sum += branches[i].x;
+  }
+  return sum;
 }

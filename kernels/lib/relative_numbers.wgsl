@@ -30,11 +30,16 @@ fn grad_relative(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
       }
     }
   }
+  // Each lane has the sums of its own entries, so that one store writes those of all lanes.
+  var lane_sums: array<f32, LANE_ROWS>;
   for (var i = 0u; i < ROWS; i++) {
-    let sum = subgroupAdd(sums[i]);
-    if (lane == 0u && at.first + i <= 2u * params.center) {
-      let entry = (at.first + i) * params.heads + at.head;
-      drelative[entry] = sum + select(0.0, drelative[entry], params.accumulate != 0u);
+    lane_sums[i / SUBGROUP] = select(lane_sums[i / SUBGROUP], subgroupAdd(sums[i]), lane == i % SUBGROUP);
+  }
+  for (var i = 0u; i < LANE_ROWS; i++) {
+    let entry = at.first + i * SUBGROUP + lane;
+    if (entry <= 2u * params.center) {
+      let to = entry * params.heads + at.head;
+      drelative[to] = lane_sums[i] + select(0.0, drelative[to], params.accumulate != 0u);
     }
   }
 }
