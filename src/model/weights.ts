@@ -1,7 +1,7 @@
 import { ConfigError } from "../base/errors";
 import { WEIGHT_FORMATS } from "../base/packed";
 import type { WeightFormat } from "../base/packed";
-import type { Model } from "./model";
+import type { Model, ParameterSpec } from "./model";
 
 /**
  * A model whose weights are stored in another format. The projections of the layers are stored in `format`; the token
@@ -17,14 +17,19 @@ export function withWeights(model: Model, format: WeightFormat): Model {
     );
   }
   if (format === "f32") return model;
-  const inLayers = model.projections.filter(({ role }) => role !== undefined).map(({ name }) => `${name}.weight`);
-  const [packed, tables] = [new Set(inLayers), new Set([model.wordEmbeddings, "lm_head.weight"])];
+  const packed = new Set(
+    model.projections.filter(({ role }) => role !== undefined).map(({ name }) => `${name}.weight`),
+  );
+  // Families call their last projections differently.
+  const isOutput = ({ layer, shape: [rows, columns] }: ParameterSpec): boolean =>
+    model.output !== undefined && layer === undefined && rows === model.vocabularySize && columns === model.hiddenSize;
   const tableFormat = format === "bf16" ? "bf16" : "f16";
   return {
     ...model,
     parameters: model.parameters.map((parameter) => {
       if (packed.has(parameter.name)) return { ...parameter, dtype: format };
-      return tables.has(parameter.name) ? { ...parameter, dtype: tableFormat } : parameter;
+      const isTable = parameter.name === model.wordEmbeddings || isOutput(parameter);
+      return isTable ? { ...parameter, dtype: tableFormat } : parameter;
     }),
   };
 }

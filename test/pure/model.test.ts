@@ -8,7 +8,9 @@ import * as later from "../../src/model/further-families-later";
 import { rotationOf, rotationTable } from "../../src/model/rotation";
 import { batchInputs } from "../../src/train/plans/inputs";
 import { trace } from "../../src/train/plans/trace";
+import { withWeights } from "../../src/model/weights";
 import { blocksFamily } from "../support/blocks-family";
+import { tiny } from "../support/tiny";
 
 const ENCODER = {
   vocab_size: 20,
@@ -49,6 +51,25 @@ describe("roles of projections", () => {
     expect(inLayer.map(({ role }) => role)).toEqual(roles);
     const others = projections.filter(({ layer }) => layer === undefined);
     expect(new Set(others.map(({ role }) => role))).toEqual(new Set(others.map(() => undefined)));
+  });
+});
+
+describe("tables of the vocabulary", () => {
+  const generators = Object.entries(tiny).filter(([, config]) => createModel(config()).output !== undefined);
+
+  it.each(generators)("of %s are stored in 16 bits where projections of layers are packed", (_, config) => {
+    const model = createModel(config({ tie_word_embeddings: false }));
+    const [vocabulary, hidden] = [model.vocabularySize, model.hiddenSize];
+    const tables = withWeights(model, "nf4").parameters.filter(({ shape: [rows, columns] }) => {
+      return rows === vocabulary && columns === hidden;
+    });
+    expect(tables.map(({ dtype }) => dtype)).toEqual(["f16", "f16"]);
+    if (model.encoderDecoder) return;
+    // A head may have as many classes.
+    const classifier = createModel(config({ architectures: ["ForSequenceClassification"], num_labels: vocabulary }));
+    const head = withWeights(classifier, "nf4").parameters.find(({ name }) => name === "score.weight");
+    expect(head).toMatchObject({ shape: [vocabulary, hidden] });
+    expect(head!.dtype).toBeUndefined();
   });
 });
 
