@@ -47,6 +47,28 @@ export async function checkFolder(path: string): Promise<void> {
   if (results.length > 0) throw inTheWay(path, `: ${results.slice(0, 3).join(", ")}${others}`);
 }
 
+/**
+ * @throws UsageError for a folder with event files: TensorBoard would show the settings of their run beside the numbers of the new one.
+ */
+export async function checkBoard(path: string): Promise<void> {
+  if ((await eventFilesIn(path)).length === 0) return;
+  throw new UsageError(
+    `${path} has the event files of an earlier run.`,
+    "Give another --tensorboard, or --overwrite, which removes that run's own files first.",
+  );
+}
+
+/** Removes the event files of a folder. */
+export async function removeEvents(path: string): Promise<void> {
+  for (const file of await eventFilesIn(path)) await rm(join(path, file));
+}
+
+async function eventFilesIn(path: string): Promise<string[]> {
+  const isThere = (await stat(path).catch(() => undefined))?.isDirectory() === true;
+  const files = isThere ? await (await openDirectory(path)).list() : [];
+  return files.filter((file) => file.startsWith("events.out.tfevents."));
+}
+
 /** @throws UsageError for a file of earlier results. */
 export async function checkFile(path: string): Promise<void> {
   if ((await stat(path).catch(() => undefined)) !== undefined) throw inTheWay(path);
@@ -80,11 +102,7 @@ export async function resultsIn(out: Directory): Promise<ReadonlySet<string>> {
 export async function removeResults(out: Directory, kept: readonly string[] = []): Promise<void> {
   const results = await resultsIn(out);
   for (const file of results) if (!kept.includes(file)) await out.remove?.(file);
-  if (!results.has(CONFIG_FILE) && !results.has(RECORD_FILE)) return;
-  const board = join(out.name, "tensorboard");
-  const isThere = (await stat(board).catch(() => undefined))?.isDirectory() === true;
-  const events = isThere ? await (await openDirectory(board)).list() : [];
-  for (const file of events) if (file.startsWith("events.out.tfevents.")) await rm(join(board, file));
+  if (results.has(CONFIG_FILE) || results.has(RECORD_FILE)) await removeEvents(join(out.name, "tensorboard"));
 }
 
 /** Files that a run on all weights copies or writes beside them. */

@@ -13,7 +13,7 @@ import type { StepReport } from "../train/loop/reports";
 import type { TrainerOptions } from "../train/options";
 import type { Trainer } from "../train/trainer";
 import type { BestEvaluation } from "./best-evaluation";
-import { checkFolder } from "./earlier-results";
+import { checkBoard, checkFolder } from "./earlier-results";
 import { TRAIN } from "./flags";
 import { inFlags } from "./in-flags";
 import { UsageError } from "./options";
@@ -49,7 +49,10 @@ const EXTRA = v.strictObject({
 });
 
 type Signal = "SIGINT" | "SIGTERM";
-type ResumeOptions = Pick<Values<typeof TRAIN>, "resume" | "overwrite" | "checkpointEvery" | "keepCheckpoints">;
+type ResumeOptions = Pick<
+  Values<typeof TRAIN>,
+  "resume" | "overwrite" | "checkpointEvery" | "keepCheckpoints" | "tensorboard"
+>;
 
 /** A run that can be stopped by a signal at any moment and continued by `--resume`. */
 export class ResumableRun {
@@ -65,13 +68,13 @@ export class ResumableRun {
   ) {}
 
   /**
-   * @throws UsageError if the output directory has checkpoints of an unfinished run, or the results of a finished one, and neither
-   * `--resume` nor `--overwrite` says what becomes of them.
+   * @throws UsageError if the output directory has checkpoints of an unfinished run, or the results of a finished one, or that of
+   * TensorBoard's files has some, and neither `--resume` nor `--overwrite` says what becomes of them.
    */
   static async open(options: ResumeOptions, outPath: string): Promise<ResumableRun> {
     const path = join(outPath, FOLDER);
     const directory = lazyDirectory(path);
-    const { resume, overwrite } = options;
+    const { resume, overwrite, tensorboard } = options;
     if (resume && overwrite) {
       throw new UsageError("--resume and --overwrite exclude each other.", "Leave one of them out.");
     }
@@ -84,6 +87,7 @@ export class ResumableRun {
         "Give --resume to continue it, another --out, or --overwrite to begin again in its place.",
       );
     }
+    if (tensorboard !== undefined && !resume && !overwrite) await checkBoard(tensorboard);
     return new ResumableRun(options, path, directory);
   }
 

@@ -121,8 +121,8 @@ async function trackByTensorboard(
   directory: string,
   { step, title, command, options, metricNames }: TrackedRun,
 ): Promise<Tracker> {
-  // A run that begins anew takes the place of what the directory has; one that goes on, of the steps that it repeats.
-  const writer = await openSummaryWriter(directory, { purgeStep: step === 0 ? 0 : step + 1 });
+  // A run that goes on takes the place of the steps that it repeats.
+  const writer = await openSummaryWriter(directory, step > 0 ? { purgeStep: step + 1 } : {});
   await writer.addHparams(options, ["train/loss", ...metricNames.map((name) => `final/${name}`)]);
   await writer.addText(step, "run", [title, ...(command === undefined ? [] : [`    ${command}`])].join("\n\n"));
   return { log: (at, scalars) => writer.addScalars(at, scalars), end: () => writer.end() };

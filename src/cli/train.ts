@@ -28,7 +28,7 @@ import { saveAdapter, saveMerged, saveModel } from "../train/files";
 import { Trainer } from "../train/trainer";
 import type { StepsOptions } from "../train/trainer";
 import { BestEvaluation } from "./best-evaluation";
-import { checkApart, CONFIG_FILE, CONFIG_MARK, hasOwnConfig, removeResults } from "./earlier-results";
+import { checkApart, CONFIG_FILE, CONFIG_MARK, hasOwnConfig, removeEvents, removeResults } from "./earlier-results";
 import { evaluateTask, namesOfMetrics, tryMetric } from "./evaluation";
 import type { Metrics } from "./evaluation";
 import {
@@ -213,6 +213,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const out = await openDirectory(outPath, { create: true });
   if (!trainer.resumed) {
     await removeResults(out, lrSearch ? [SEARCH_FILE] : []);
+    if (options.tensorboard !== undefined) await removeEvents(options.tensorboard);
     await run.removeCheckpoints();
   }
   await saveConfig(out, raw);

@@ -21,7 +21,7 @@ export type Hparam = string | number | boolean;
 export interface SummaryWriterOptions {
   /**
    * First step that this writer writes again, of a run that goes on from a checkpoint: TensorBoard then leaves out what earlier
-   * files of the directory have from this step on. Default: it shows all of them.
+   * files of the directory have from this step on, but for hyperparameters, of which it shows the first. Default: it shows all of them.
    */
   readonly purgeStep?: number;
   /** The time, in seconds since 1970. Default: the clock. */
@@ -55,7 +55,10 @@ export class SummaryWriter {
   ) {
     this.#now = now;
     this.#head = [this.#event(0, stringField(3, "brain.Event:2"))];
-    if (purgeStep !== undefined) this.#head.push(this.#event(purgeStep, messageField(7, intField(1, STARTS))));
+    if (purgeStep === undefined) return;
+    // TensorBoard passes over the first start that it reads in a directory, which earlier files need not have.
+    const start = this.#event(purgeStep, messageField(7, intField(1, STARTS)));
+    this.#head.push(start, start);
   }
 
   /** Adds scalars by tag, such as `train/loss`. TensorBoard groups them by what comes before the slash. */

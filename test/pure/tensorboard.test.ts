@@ -169,7 +169,7 @@ describe("openSummaryWriter", () => {
     expect(eventFiles(folder)).toHaveLength(2);
     const events = eventsIn(folder);
     expect(events.filter(({ version }) => version === "brain.Event:2")).toHaveLength(2);
-    expect(events.filter(({ session }) => session === 1).map(({ step }) => step)).toEqual([3]);
+    expect(events.filter(({ session }) => session === 1).map(({ step }) => step)).toEqual([3, 3]);
     expect([...scalarsOf(events).get("loss")!]).toEqual([
       [1, 1],
       [2, 2],

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -74,6 +74,26 @@ describe("safetape train --report-to", () => {
       options: { seed: 3, rank: 2 },
     });
     expect(readdirSync(path("out/tensorboard"))).toEqual([expect.stringMatching(/^events\.out\.tfevents\./)]);
+  });
+
+  it("takes a directory with event files for TensorBoard in place of them alone, since it shows the first settings of a directory", async () => {
+    mkdirSync(path("board"));
+    writeFileSync(path("board/events.out.tfevents.1.host.0"), "");
+    writeFileSync(path("board/notes"), "");
+    const args = command("--tensorboard", path("board"));
+    const refused = await runCli(args);
+    expect([refused.code, refused.stderr]).toEqual([
+      2,
+      expect.stringMatching(/has the event files of an earlier run\.\n/),
+    ]);
+    expect([existsSync(path("out")), readdirSync(path("board"))]).toEqual([
+      false,
+      ["events.out.tfevents.1.host.0", "notes"],
+    ]);
+    const { code, stderr } = await runCli([...args, "--overwrite"]);
+    expect(code, stderr).toBe(0);
+    const [first, ...others] = readdirSync(path("board"));
+    expect([first === "events.out.tfevents.1.host.0", others]).toEqual([false, ["notes"]]);
   });
 
   it("refuses a tracker that nothing has, and Weights & Biases without a key, before anything is loaded", async () => {

@@ -111,11 +111,15 @@ export const eventsOf = (bytes: Uint8Array): ReadEvent[] => recordsOf(bytes).rec
 /** The tag of a summary's value. */
 export const tagOf = (value: Fields): string => texts(value, 1)[0]!;
 
-/** The scalars of events by tag, then by step. As in TensorBoard, a session that starts purges what was there from its step on. */
+/**
+ * The scalars of events by tag, then by step. As in TensorBoard, a session that starts purges what was there from its step on, but for
+ * the first that starts at all.
+ */
 export function scalarsOf(events: readonly ReadEvent[]): Map<string, Map<number, number>> {
   const scalars = new Map<string, Map<number, number>>();
+  let starts = 0;
   for (const { step, session, values } of events) {
-    if (session === 1) {
+    if (session === 1 && starts++ > 0) {
       for (const points of scalars.values()) for (const at of points.keys()) if (at >= step) points.delete(at);
     }
     for (const value of values) {
