@@ -218,6 +218,7 @@ export async function openModel(directory: Directory, options: HeadOptions): Pro
   const checkpoint = (await quantised?.dequantised(files, transposedNames(asConfigured))) ?? files;
   const described = await untiedIfStored(asConfigured, checkpoint);
   const sources = await locateOrCompare(described, checkpoint);
+  if (described.encoderDecoder) await (await import("./untied-output")).checkShared(described, checkpoint);
   return { model: withNewHeads(described, sources), checkpoint, sources };
 }
 

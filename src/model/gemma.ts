@@ -14,7 +14,6 @@ const SCHEMA_2 = v.object({
   hidden_activation: v.nullish(v.string(), "gelu_pytorch_tanh"),
   tie_word_embeddings: v.optional(v.boolean(), true),
   attention_bias: v.optional(v.boolean(), false),
-  partial_rotary_factor: only(1),
   query_pre_attn_scalar: v.optional(POSITIVE, 256),
   sliding_window: v.nullish(count, 4096),
   layer_types: LAYER_TYPES,
@@ -26,7 +25,8 @@ const SCHEMA_2 = v.object({
 const SCHEMA_3 = v.object({
   ...SCHEMA_2.entries,
   max_position_embeddings: v.optional(count, 131072),
-  attn_logit_softcapping: v.nullish(POSITIVE),
+  /** transformers does not use what it reads of it. */
+  attn_logit_softcapping: v.nullish(v.null()),
   final_logit_softcapping: v.nullish(POSITIVE),
   /** One of as many layers attends to everything. */
   sliding_window_pattern: v.nullish(count, 6),
@@ -83,7 +83,11 @@ export function gemma3(config: Readonly<Record<string, unknown>>): Model {
   // A scaling at the top level, as in older files, is that of layers without a window.
   const { full_attention: full, sliding_attention: local } = c.rope_parameters ?? {};
   const ofFull = { ...full, ...c.rope_scaling };
-  const rotation = rotationOf({ rope_theta: c.rope_theta, rope_scaling: ofFull }, { ...sizes, theta: 1_000_000 });
+  const { rope_theta, partial_rotary_factor } = c;
+  const rotation = rotationOf(
+    { rope_theta, partial_rotary_factor, rope_scaling: ofFull },
+    { ...sizes, theta: 1_000_000 },
+  );
   const localRotation = rotationOf({ rope_scaling: { ...local } }, { ...sizes, theta: c.rope_local_base_freq });
   return decoder({
     ...gemma("gemma3_text", config, c, (layer) => !isFull(layer)),

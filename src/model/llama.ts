@@ -9,7 +9,6 @@ const SCHEMA = v.object({
   hidden_act: v.optional(v.string(), "silu"),
   attention_bias: v.optional(v.boolean(), false),
   mlp_bias: v.optional(v.boolean(), false),
-  partial_rotary_factor: only(1),
 });
 
 /** LLaMA-2 and -3 (Touvron et al. 2023): pre-norm, rotary positions, grouped queries, gated feed-forward. */

@@ -8,7 +8,6 @@ const SCHEMA = v.object({
   max_position_embeddings: v.optional(count, 131072),
   rms_norm_eps: v.optional(v.number(), 1e-6),
   hidden_act: v.optional(v.string(), "silu"),
-  partial_rotary_factor: only(1),
   sliding_window: v.optional(v.nullable(count), 4096),
 });
 

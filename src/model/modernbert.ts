@@ -42,6 +42,8 @@ const SCHEMA = v.object({
   global_rope_theta: THETA,
   local_rope_theta: THETA,
   rope_parameters: v.nullish(v.record(v.string(), v.nullish(v.looseObject({})))),
+  /** A scaling of both rotations. */
+  rope_scaling: v.nullish(v.looseObject({})),
   pad_token_id: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0)), 50283),
 });
 
@@ -135,7 +137,7 @@ function sizesOf(c: Config): Sizes {
   }
   const rotation = (type: string, theta: number): Rotation =>
     rotationOf(
-      { rope_scaling: { ...c.rope_parameters?.[type] } },
+      { rope_scaling: { ...c.rope_parameters?.[type], ...c.rope_scaling } },
       { headSize, maxLength: c.max_position_embeddings, theta },
     );
   const theta = c.global_rope_theta ?? 160_000;

@@ -8,7 +8,6 @@ const SCHEMA = v.object({
   rms_norm_eps: v.optional(v.number(), 1e-5),
   hidden_act: v.optional(v.string(), "silu"),
   attention_bias: v.optional(v.boolean(), false),
-  partial_rotary_factor: only(1),
 });
 
 /** OLMo 2 (OLMo team 2024): norms of what sub-layers give instead of what they read, and of all queries and all keys. */

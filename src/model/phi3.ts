@@ -36,7 +36,7 @@ export function phi3(config: Readonly<Record<string, unknown>>): Model {
     queryKeyValue: "rows",
     gate: "fused",
     activation: activationOf(c.hidden_act, GATE_ACTIVATIONS),
-    rotations: { rotation: rotationOf(scaling, { ...headSizes(c), maxLength: c.max_position_embeddings }) },
+    rotations: { rotation: rotationOf(scaling, { ...headSizes(c), maxLength: c.max_position_embeddings, share: 1 }) },
     attentionOf: windowsOf(c, () => true),
     // transformers declares embd_pdrop, but drops no embeddings.
     dropout: { embeddings: 0, hidden: c.resid_pdrop },

@@ -8,7 +8,6 @@ const SCHEMA = v.object({
   max_position_embeddings: v.optional(count, 32768),
   rms_norm_eps: v.optional(v.number(), 1e-6),
   hidden_act: v.optional(v.string(), "silu"),
-  partial_rotary_factor: only(1),
   use_sliding_window: v.nullish(v.boolean(), false),
   sliding_window: v.nullish(count),
   max_window_layers: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0)), 28),

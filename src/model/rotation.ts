@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
-import { parseConfig } from "./config";
+import { only, parseConfig } from "./config";
 
 const POSITIVE = v.pipe(v.number(), v.gtValue(0));
 const SCALING = v.looseObject({
@@ -23,6 +23,8 @@ export const ROTATION_KEYS = {
 
 export const ROTATION_SCHEMA = v.object(ROTATION_KEYS);
 
+/** Of families that turn whole heads. */
+const WHOLE = v.object({ partial_rotary_factor: only(1) });
 const LINEAR = v.object({ factor: POSITIVE });
 const LLAMA3 = v.object({ factor: POSITIVE, low_freq_factor: POSITIVE, high_freq_factor: POSITIVE });
 const YARN = v.object({
@@ -57,14 +59,14 @@ export interface RotationSizes {
   readonly maxLength: number;
   /** Base of the angles where the configuration has none. Default 10000. */
   readonly theta?: number | undefined;
-  /** Share of a head's elements that turn, where the configuration has none. Default 1. */
+  /** Share of a head's elements that turn, where the configuration has none. Default: the family turns all, whatever it has. */
   readonly share?: number | undefined;
 }
 
 /**
  * The rotation by theta^(-2i / d) of the first d elements of each head (Su et al. 2021, eq. 15), scaled as the configuration
  * says. Formulas and precedence of keys are those of transformers' modeling_rope_utils.
- * @throws ConfigError for an unsupported `rope_type`, or one whose numbers are missing.
+ * @throws ConfigError for an unsupported `rope_type`, or one whose numbers are missing, and for a share that the family does not have.
  */
 export function rotationOf(config: v.InferOutput<typeof ROTATION_SCHEMA>, sizes: RotationSizes): Rotation {
   const { headSize, maxLength } = sizes;
@@ -72,7 +74,9 @@ export function rotationOf(config: v.InferOutput<typeof ROTATION_SCHEMA>, sizes:
   const source = isSet ? "rope_scaling" : "rope_parameters";
   const scaling = config[source] ?? {};
   const theta = scaling.rope_theta ?? config.rope_theta ?? sizes.theta ?? 10000;
-  const share = scaling.partial_rotary_factor ?? config.partial_rotary_factor ?? sizes.share ?? 1;
+  const given = scaling.partial_rotary_factor ?? config.partial_rotary_factor;
+  if (sizes.share === undefined) parseConfig(WHOLE, { partial_rotary_factor: given });
+  const share = given ?? sizes.share ?? 1;
   const size = Math.trunc(headSize * share);
   if (size < 2 || size % 2 !== 0) {
     throw new ConfigError(

@@ -13,7 +13,6 @@ const SCHEMA = v.object({
   tie_word_embeddings: v.optional(v.boolean(), true),
   attention_bias: v.optional(v.boolean(), false),
   mlp_bias: v.optional(v.boolean(), false),
-  partial_rotary_factor: only(1),
   /** 1 for layers that have rotary positions. */
   no_rope_layers: v.nullish(v.array(v.picklist([0, 1]))),
   no_rope_layer_interval: v.nullish(count, 4),

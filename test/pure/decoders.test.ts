@@ -42,6 +42,23 @@ describe("keys that would change the result are refused by name", () => {
     ["gpt2", { add_cross_attention: true }, /add_cross_attention/],
     ["gpt2", { pruned_heads: { 0: [1] } }, /pruned_heads/],
     ["llama", { partial_rotary_factor: 0.5 }, /partial_rotary_factor/],
+    [
+      "qwen3",
+      { rope_parameters: { rope_type: "default", partial_rotary_factor: 0.5 } },
+      /partial_rotary_factor is 0\.5/,
+    ],
+    [
+      "gemma2",
+      { rope_scaling: { rope_type: "linear", factor: 2, partial_rotary_factor: 0.5 } },
+      /partial_rotary_factor is/,
+    ],
+    [
+      "gemma3_text",
+      { rope_parameters: { full_attention: { partial_rotary_factor: 0.5 } } },
+      /partial_rotary_factor is/,
+    ],
+    ["gemma3_text", { partial_rotary_factor: 0.5 }, /partial_rotary_factor is/],
+    ["gemma3_text", { attn_logit_softcapping: 30 }, /attn_logit_softcapping is 30/],
     ["llama", { hidden_act: "relu2" }, /relu2[\s\S]*silu/],
     ["smollm3", { no_rope_layers: [1, 0] }, /no_rope_layers has 2 entries for 3 layers/],
     ["smollm3", { no_rope_layers: [1, 0, 2] }, /no_rope_layers\.2/],

@@ -119,6 +119,15 @@ it.each([
   expect(createModel(tiny[family]()).defaultTargets).toEqual(targets);
 });
 
+it("ModernBERT scales both rotations by a scaling at the top level, as transformers does", () => {
+  const scaling = { rope_type: "linear", factor: 4 };
+  const both = { full_attention: scaling, sliding_attention: scaling };
+  const tablesOf = (overrides: Config) =>
+    createModel(tiny.modernbert(overrides)).constants!(Int32Array.of(0, 1, 5), { size: 1, length: 3 });
+  expect(tablesOf({ rope_scaling: scaling })).toEqual(tablesOf({ rope_parameters: both }));
+  expect(tablesOf({ rope_scaling: scaling })).not.toEqual(tablesOf({}));
+});
+
 describe("keys that would change the result are refused by name", () => {
   it.each([
     ["bert", { is_decoder: true }, /is_decoder is true/],
@@ -132,6 +141,11 @@ describe("keys that would change the result are refused by name", () => {
     ["distilbert", { dim: 0 }, /dim is 0/],
     ["distilbert", { hidden_size: 8 }, /hidden_size is 8, but dim is 16/],
     ["modernbert", { head_dim: 4 }, /head_dim is 4; expected 8/],
+    [
+      "modernbert",
+      { rope_parameters: { sliding_attention: { partial_rotary_factor: 0.5 } } },
+      /partial_rotary_factor is 0\.5; expected 1/,
+    ],
     ["modernbert", { classifier_activation: "relu" }, /classifier_activation is "relu"/],
     ["modernbert", { layer_types: ["full_attention"] }, /layer_types has 1 entries for 3 layers/],
     ["modernbert", { classifier_pooling: "max" }, /classifier_pooling is "max"/],

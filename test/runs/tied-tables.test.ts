@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ia3, initialiseModel, loadAdapter, loadModel, lora, saveAdapter, saveMerged, Trainer } from "safetape";
 import { Batches, memoryDirectory } from "safetape/data";
+import { FileFormatError } from "safetape/engine";
 import type { Adapter, LoadedModel } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
 import { relativeError } from "../../src/base/relative-error";
@@ -156,6 +157,29 @@ describe("a checkpoint whose config.json ties the projection to the table", () =
     expect(relativeError(tied.logits, untied.logits)).toBe(0);
     expect([tied.config["tie_word_embeddings"], tied.unused]).toEqual([false, []]);
     expect(relativeError((await logitsOf(both, true, keep)).logits, untied.logits)).toBeGreaterThan(0);
+  });
+});
+
+describe.each([
+  ["t5", "shared.weight", "decoder.embed_tokens.weight"],
+  ["bart", "model.shared.weight", "model.encoder.embed_tokens.weight"],
+] as const)("%s's table of both stacks", (family, shared, copy) => {
+  const config = tiny[family]();
+  const load = async (change: number): Promise<readonly string[]> => {
+    const tensors = randomTensors(config).flatMap((tensor) => {
+      if (tensor.name !== shared) return [tensor];
+      const data = Float32Array.from(tensor.data);
+      data[data.length - 1]! += change;
+      return [tensor, { ...tensor, name: copy, data }];
+    });
+    using model = await loadModel(engine, await wholeCheckpoint(config, tensors));
+    return model.unused;
+  };
+
+  it("may be there twice, and is refused where a stack has other values", async () => {
+    expect(await load(0)).toEqual([copy]);
+    const { fact } = await failure(load(2), FileFormatError);
+    expect(fact).toMatch(new RegExp(`has other values for ${copy} than for ${shared}`));
   });
 });
 
