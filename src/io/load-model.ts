@@ -216,9 +216,11 @@ export async function openModel(directory: Directory, options: HeadOptions): Pro
   await loadFamily(config);
   const asConfigured = createModel(config, files);
   const checkpoint = (await quantised?.dequantised(files, transposedNames(asConfigured))) ?? files;
-  const described = await untiedIfStored(asConfigured, checkpoint);
+  const mayDiffer = asConfigured.tiedOutput ?? asConfigured.encoderDecoder;
+  const described = mayDiffer
+    ? await (await import("./untied-output")).asStored(asConfigured, checkpoint)
+    : asConfigured;
   const sources = await locateOrCompare(described, checkpoint);
-  if (described.encoderDecoder) await (await import("./untied-output")).checkShared(described, checkpoint);
   return { model: withNewHeads(described, sources), checkpoint, sources };
 }
 
@@ -280,14 +282,6 @@ async function withNewWeights<T>(load: (weights: Map<string, Tensor>) => Promise
     for (const tensor of weights.values()) tensor.dispose();
     throw error;
   }
-}
-
-/** A model whose last projection has a weight of its own where the checkpoint has one that is not the embeddings' table. */
-async function untiedIfStored(model: Model, checkpoint: Checkpoint): Promise<Model> {
-  if (!model.tiedOutput || !checkpoint.has(`${model.tiedOutput.module}.weight`)) return model;
-  const { isUntied } = await import("./untied-output");
-  const isOwn = await isUntied(model, checkpoint);
-  return isOwn ? createModel({ ...model.config, tie_word_embeddings: false }, checkpoint) : model;
 }
 
 /** Whether a checkpoint may be quantised: by its configuration, or a tensor of bytes, or one named like scales. */

@@ -21,15 +21,16 @@ export function withWeights(model: Model, format: WeightFormat): Model {
     model.projections.filter(({ role }) => role !== undefined).map(({ name }) => `${name}.weight`),
   );
   // Families call their last projections differently.
-  const isOutput = ({ layer, shape: [rows, columns] }: ParameterSpec): boolean =>
-    model.output !== undefined && layer === undefined && rows === model.vocabularySize && columns === model.hiddenSize;
+  const { output, vocabularySize, hiddenSize } = model;
+  const isTable = ({ name, layer, shape: [rows, columns] }: ParameterSpec): boolean =>
+    name === model.wordEmbeddings ||
+    (!!output && layer === undefined && rows === vocabularySize && columns === hiddenSize);
   const tableFormat = format === "bf16" ? "bf16" : "f16";
   return {
     ...model,
     parameters: model.parameters.map((parameter) => {
       if (packed.has(parameter.name)) return { ...parameter, dtype: format };
-      const isTable = parameter.name === model.wordEmbeddings || isOutput(parameter);
-      return isTable ? { ...parameter, dtype: tableFormat } : parameter;
+      return isTable(parameter) ? { ...parameter, dtype: tableFormat } : parameter;
     }),
   };
 }
