@@ -18,8 +18,12 @@ export interface AdapterTensor {
   readonly isFixed?: boolean;
   /** Values before the first step, row-major. */
   initial(random: Random): Float32Array;
-  /** Rows of a table of the checkpoint, by default all, as its initial values, instead of those of `initial`. */
-  readonly initialRows?: { readonly table: string; rows?(random: Random): readonly number[] };
+  /** Rows of a table of the checkpoint, by default all, as its initial values, times `scale`, instead of those of `initial`. */
+  readonly initialRows?: {
+    readonly table: string;
+    rows?(random: Random): readonly number[];
+    readonly scale?: number | undefined;
+  };
   /** Initial values that are made from a weight of the checkpoint, instead of those of `initial`. */
   readonly initialFrom?: {
     readonly weight: string;

@@ -22,7 +22,8 @@ export interface PromptOptions {
   readonly tokens?: number;
   /**
    * Initial embeddings: from N(0, 1); of tokens drawn from the vocabulary; or of the tokens of a text, cut or repeated to
-   * the number of virtual tokens. PEFT's RANDOM, SAMPLE_VOCAB and TEXT. Default "random".
+   * the number of virtual tokens. PEFT's RANDOM, SAMPLE_VOCAB and TEXT. Embeddings are taken as the model reads them: those of a
+   * model that multiplies them (Gemma, BART's scale_embedding) are multiplied, as in PEFT 0.21. Default "random".
    */
   readonly initial?: InitialPrompt;
   /** Modules of which all tensors are trained as well. Default the task's head. */
@@ -56,10 +57,14 @@ export function promptTuning({ tokens = 20, initial = "random", modulesToSave }:
 
 /** Rows of the embedding table with which a prompt begins; undefined for random values. */
 function initialRows(model: Model, count: number, initial: InitialPrompt): AdapterTensor["initialRows"] {
-  const { wordEmbeddings: table, vocabularySize } = model;
+  const { wordEmbeddings: table, embeddingScale: scale, vocabularySize } = model;
   if (initial === "random" || table === undefined) return undefined;
   if (initial === "vocabulary") {
-    return { table, rows: (random: Random) => Array.from({ length: count }, () => random.below(vocabularySize)) };
+    return {
+      table,
+      scale,
+      rows: (random: Random) => Array.from({ length: count }, () => random.below(vocabularySize)),
+    };
   }
   const unknown = initial.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
   if (initial.length === 0 || unknown !== undefined) {
@@ -70,7 +75,7 @@ function initialRows(model: Model, count: number, initial: InitialPrompt): Adapt
       "Give ids of the model's own tokenizer.",
     );
   }
-  return { table, rows: () => Array.from({ length: count }, (_, i) => initial[i % initial.length]!) };
+  return { table, scale, rows: () => Array.from({ length: count }, (_, i) => initial[i % initial.length]!) };
 }
 
 /** Prompt tuning by its adapter_config.json. @throws FileFormatError for a wrong value. */

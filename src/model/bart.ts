@@ -101,6 +101,7 @@ export function bart(config: Readonly<Record<string, unknown>>, stored?: StoredN
     firstPosition: FIRST_POSITION,
     padId: c.pad_token_id ?? 1,
     wordEmbeddings: SHARED,
+    embeddingScale: scaleOf(c),
     defaultTargets: ["q_proj", "v_proj"],
     // Files of the bare model have no prefix.
     aliases: (name) => [name, name.replace(/^model\./, ""), ...(name === SHARED ? TIED_TABLES : [])],
@@ -136,12 +137,14 @@ const TIED_TABLES: readonly string[] = ["encoder", "decoder"].flatMap((stack) =>
   ["model.", ""].map((prefix) => `${prefix}${stack}.embed_tokens.weight`),
 );
 
+const scaleOf = (c: Config): number => (c.scale_embedding ? Math.sqrt(c.d_model) : 1);
+
 function embedded(forward: Forward, c: Config, stack: StackName): Value {
   const { recorder } = forward;
   const path = `model.${stack}`;
   return recorder.labelled(path, () => {
     const table = forward.parameter(SHARED);
-    const factor = c.scale_embedding ? Math.sqrt(c.d_model) : 1;
+    const factor = scaleOf(c);
     const scaled = (x: Value): Value => (factor === 1 ? x : recorder.apply(scale, { x }, { factor }));
     // Words are scaled, and virtual tokens are not.
     const words =

@@ -196,6 +196,7 @@ export function decoder(given: Decoder): Model {
     canPack: true,
     padId: Math.max(0, c.pad_token_id ?? 0),
     wordEmbeddings: `${embeddings}.weight`,
+    embeddingScale: d.embeddingScale,
     defaultTargets: d.defaultTargets ?? [names.query, names.value],
     ...(d.biasKeys && { biasKeys: d.biasKeys }),
     aliases: (name) => [name, ...["model.", "transformer.", ""].map((prefix) => name.replace(`${body}.`, prefix))],

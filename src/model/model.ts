@@ -202,6 +202,8 @@ export interface Model {
   ignores(name: string): boolean;
   /** Name of the token embeddings [vocabularySize, hiddenSize]; undefined for images. */
   readonly wordEmbeddings?: string;
+  /** What the model multiplies token embeddings by (Gemma, BART's scale_embedding). Default 1. */
+  readonly embeddingScale?: number | undefined;
   /** A language model's last projection where its weight is a table of embeddings. Default it has a weight of its own, or there is none. */
   readonly tiedOutput?: TiedOutput | undefined;
   /**

@@ -271,6 +271,23 @@ describe("the initial prompt", () => {
     expect(await initialIds(family, [1, 2, 3, 4, 5, 6])).toEqual([[1], [2], [3], [4], [5]]);
   });
 
+  it.each<[string, Record<string, unknown>, number]>([
+    ["Gemma", tiny.gemma3_text(), 4],
+    ["BART with scale_embedding", tiny.bart({ scale_embedding: true }), 4],
+    ["BART without", tiny.bart({ scale_embedding: false }), 1],
+  ])("is multiplied as tokens are: %s", async (_, config, scale) => {
+    using model = await initialiseModel(engine, config);
+    const { task, wordEmbeddings } = model.model;
+    const [row] = [await model.weights.get(wordEmbeddings!)!.readRows([7])];
+    expect(row.length, "16 numbers, of which the square root is taken").toBe(16);
+    const ids = Int32Array.of(3, 4, 5);
+    const labels = task === "seq2seq" ? "target" : task === "causal_lm" ? "token" : "class";
+    const data = new Batches([{ ids, label: labels === "class" ? 1 : ids }], { size: 1, labels });
+    using trainer = await Trainer.create({ model, adapter: promptTuning({ tokens: 2, initial: [7] }), data, steps: 1 });
+    const prompt = (await trainer.state.snapshot()).get("prompt_embeddings")!.data;
+    expect([...prompt]).toEqual([...row, ...row].map((value) => value * scale));
+  });
+
   it("is drawn from the vocabulary", async () => {
     const ids = await initialIds("gpt2", "vocabulary");
     expect(ids.every(({ length }) => length === 1)).toBe(true);

@@ -140,7 +140,9 @@ export class TrainableTensors {
     }
     const table = rows && this.loaded.weights.get(rows.table);
     if (!table) return tensor.initial(random);
-    return rows.rows ? table.readRows(rows.rows(random)) : table.read();
+    const { scale } = rows;
+    const values = await (rows.rows ? table.readRows(rows.rows(random)) : table.read());
+    return scale ? values.map((value) => value * scale) : values;
   }
 
   /** The tensors that a trainable tensor has in addition: gradient, optimizer's state, statistics, mask. */
