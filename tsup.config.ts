@@ -29,6 +29,7 @@ const KERNELS_OF_SOME_ADAPTERS = [
 
 /** Kernels of methods that few runs use, and of families that load later than BERT. */
 const KERNELS_OF_FEW_RUNS = [
+  "accumulate",
   "apply_mask",
   "linear_cross_entropy",
   "mean_squared_error",
@@ -38,6 +39,7 @@ const KERNELS_OF_FEW_RUNS = [
   "product_mean",
   "relu",
   "rms_norm",
+  "scale",
   "scale_columns",
   "sensitivity",
   "soft_threshold",
