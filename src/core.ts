@@ -109,7 +109,7 @@ export type { Tokenizer } from "./data/tokenizer";
 
 export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/files";
 export type { CardResult, ModelCard } from "./io/model-card";
-export type { SaveAdapterOptions, SaveModelOptions } from "./train/files";
+export type { LoadAdapterOptions, SaveAdapterOptions, SaveModelOptions } from "./train/files";
 export type {
   BatchSource,
   CheckpointExtra,

@@ -12,7 +12,6 @@ import { readJson } from "../io/json";
 import { createModel, withHead } from "../model/families";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { loadAdapter } from "../train/files";
-import { openAdapter } from "./base-model";
 import { CHAT, isDrawing, samplingSettings } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { RawOptions } from "./options";
@@ -41,9 +40,7 @@ export async function chatCommand(raw: RawOptions): Promise<void> {
     loadModel(engine, options.model, { task: "generation", weights: options.weights, onProgress }),
   );
   const weights =
-    options.adapter === undefined
-      ? undefined
-      : await loadAdapter(await openAdapter(options.adapter, options.model), loaded);
+    options.adapter === undefined ? undefined : await loadAdapter(await openDirectory(options.adapter), loaded);
   screen.end();
   const sampling = samplingSettings(options);
   const endIds = chatEndIds(tokenizer, template);

@@ -15,7 +15,6 @@ import type { Model } from "../model/model";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { classify } from "../train/classify";
 import type { ClassifyOptions, TextToClassify } from "../train/classify";
-import { openAdapter } from "./base-model";
 import { CLASSIFY, headOf } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
@@ -45,7 +44,7 @@ export async function classifyCommand(files: readonly string[], raw: RawOptions,
       "Give the --adapter that was trained with it, or a model with this head.",
     );
   }
-  const adapter = options.adapter === undefined ? undefined : await openAdapter(options.adapter, options.model);
+  const adapter = options.adapter === undefined ? undefined : await openDirectory(options.adapter);
   const results = await progress("classifying", (onProgress) =>
     classify(loaded, inputs, {
       ...reading,

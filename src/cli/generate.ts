@@ -19,7 +19,6 @@ import { createModel, withHead } from "../model/families";
 import type { Model } from "../model/model";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { loadAdapter } from "../train/files";
-import { openAdapter } from "./base-model";
 import { checkFile } from "./earlier-results";
 import { GENERATE, generationSettings, isDrawing, samplingSettings, wordNetFor } from "./flags";
 import { needed, readOptions, UsageError } from "./options";
@@ -69,8 +68,7 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
   using loaded = await progress("loading weights", (onProgress) =>
     loadModel(engine, modelPath, { task: "generation", weights: format, onProgress }),
   );
-  const weights =
-    adapterPath === undefined ? undefined : await loadAdapter(await openAdapter(adapterPath, modelPath), loaded);
+  const weights = adapterPath === undefined ? undefined : await loadAdapter(await openDirectory(adapterPath), loaded);
   const { stop = stopTexts(loaded.generationConfig) } = options;
   const sampling = samplingSettings(options);
   const unread = unreadSettings(sampling, loaded.generationConfig);

@@ -5,7 +5,8 @@ import type { Model } from "../model/model";
 import { openCheckpoint } from "./checkpoint";
 import type { Checkpoint } from "./checkpoint";
 import type { Directory } from "./directory";
-import { ADAPTER_WEIGHTS_FILE } from "./peft";
+import { readJson } from "./json";
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "./peft";
 import { readSafetensorsHeader } from "./safetensors";
 
 /** Key of adapter_model.safetensors' metadata, which PEFT passes over. */
@@ -65,6 +66,26 @@ export async function differingWeight(
     if (own && !kept.every((value, i) => isNear(value, own[i]!))) return name;
   }
   return undefined;
+}
+
+const NAMES = v.looseObject({ base_model_name_or_path: v.nullish(v.string()) });
+
+/**
+ * What to say of an adapter that was trained on another model than that of a directory: this may be meant, but its answers are not those
+ * that it learnt. Undefined where that is not known. Damaged files are told by whoever reads them for their contents.
+ */
+export async function remarkOfOtherBase(
+  adapter: Directory,
+  directory: Directory,
+  model: Model,
+): Promise<string | undefined> {
+  const weight = await differingWeight(adapter, directory, model).catch(() => undefined);
+  if (weight === undefined) return undefined;
+  const { base_model_name_or_path: base } = await readJson(adapter, ADAPTER_CONFIG_FILE, NAMES);
+  return (
+    `The adapter in ${adapter.name} was trained on ${base ?? "another model"}, whose ${weight} is not that of ${directory.name}.\n` +
+    "Use it with the model that it was trained on, unless this one is meant."
+  );
 }
 
 /** Elements from a weight's middle on; undefined where the checkpoint lacks the weight, or stores codes of it. */

@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { activationOf, only, parseConfig } from "./config";
+import { activationOf, parseConfig } from "./config";
 import { decoder, DECODER_KEYS, GATE_ACTIVATIONS } from "./decoder";
 import type { Model } from "./model";
 

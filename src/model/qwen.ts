@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { activationOf, count, only, parseConfig } from "./config";
+import { activationOf, count, parseConfig } from "./config";
 import { decoder, DECODER_KEYS, GATE_ACTIVATIONS, LAYER_TYPES, windowsOf } from "./decoder";
 import type { Model } from "./model";
 

@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
-import { activationOf, count, only, parseConfig } from "./config";
+import { activationOf, count, parseConfig } from "./config";
 import { decoder, DECODER_KEYS, GATE_ACTIVATIONS, headSizes, LAYER_TYPES, windowsOf } from "./decoder";
 import type { Model } from "./model";
 import { rotationOf } from "./rotation";

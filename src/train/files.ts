@@ -1,10 +1,10 @@
 import type { Adapter, Tensors } from "../adapter/adapter";
 import type { DirectoryLike } from "../io/directory-like";
 import type { LoadedModel } from "../io/load-model";
-import type { SaveAdapterOptions, SaveModelOptions } from "./saved-files";
+import type { LoadAdapterOptions, SaveAdapterOptions, SaveModelOptions } from "./saved-files";
 import type { Trainer } from "./trainer";
 
-export type { SaveAdapterOptions, SaveModelOptions } from "./saved-files";
+export type { LoadAdapterOptions, SaveAdapterOptions, SaveModelOptions } from "./saved-files";
 
 // What reads and writes files is loaded with the first of them.
 const later = () => import("./saved-files");
@@ -29,14 +29,15 @@ export async function saveAdapter(
 }
 
 /**
- * Reads an adapter directory in PEFT's layout for a model.
+ * Reads an adapter directory in PEFT's layout for a model. Says so if it is known to be trained on another model: see `warn`.
  * @throws FileFormatError, ShapeError or ConfigError where it is damaged, of an unknown kind, or made for another model.
  */
 export async function loadAdapter(
   place: DirectoryLike,
   loaded: LoadedModel,
+  options: LoadAdapterOptions = {},
 ): Promise<{ adapter: Adapter; tensors: Tensors }> {
-  return (await later()).loadAdapter(place, loaded);
+  return (await later()).loadAdapter(place, loaded, options);
 }
 
 /**

@@ -7,7 +7,7 @@ import { ConfigError, DtypeError } from "../base/errors";
 import { encodeF16 } from "../base/float";
 import { decodeWeight, encodeWeight } from "../base/packed";
 import { columns } from "../base/shape";
-import { adapterMetadata, baseSamples } from "../io/base-samples";
+import { adapterMetadata, baseSamples, remarkOfOtherBase } from "../io/base-samples";
 import { writeCheckpoint } from "../io/checkpoint";
 import { companionFiles } from "../io/companion-files";
 import type { Directory } from "../io/directory";
@@ -18,6 +18,7 @@ import { cardFiles, checkedBaseModel, hubIdOf } from "../io/model-card";
 import type { ModelCard } from "../io/model-card";
 import { readAdapterDirectory, writeAdapterDirectory } from "../io/peft";
 import type { TensorToWrite } from "../io/safetensors-write";
+import { warnBy } from "./loop/warnings";
 import type { Trainer } from "./trainer";
 
 export interface SaveAdapterOptions {
@@ -38,6 +39,11 @@ export interface SaveAdapterOptions {
 export interface SaveModelOptions {
   /** Type of the weights in the file. Default f32. */
   readonly dtype?: "f32" | "f16";
+}
+
+export interface LoadAdapterOptions {
+  /** Told if the adapter was trained on another model of the same shapes, as far as it says. Default `console.warn`. */
+  readonly warn?: (message: string) => void;
 }
 
 /** See `saveAdapter` of files.ts. */
@@ -80,9 +86,12 @@ function baseModelOf(card: ModelCard | false, directory: string | undefined): st
 /** See `loadAdapter` of files.ts. */
 export async function loadAdapter(
   place: DirectoryLike,
-  { model, weights }: LoadedModel,
+  { model, weights, directory: base, completeModel, isTrained }: LoadedModel,
+  options: LoadAdapterOptions,
 ): Promise<{ adapter: Adapter; tensors: Tensors }> {
   const directory = await directoryAt(place);
+  const remark = isTrained || !base ? undefined : await remarkOfOtherBase(directory, base, completeModel);
+  if (remark !== undefined) warnBy(options)(remark);
   const isLoaded: LoadedWeights["isLoaded"] = async (name, { shape, data }) => {
     const weight = weights.get(name);
     if (!weight || weight.dtype === "i32" || weight.dtype === "u32") return false;

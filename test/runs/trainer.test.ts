@@ -250,6 +250,29 @@ describe("training", () => {
     expect(await loaded.evaluate(batches().restOfEpoch())).toEqual(expected);
   });
 
+  it("says on loading if the adapter was trained on another model, and nothing on its own", async () => {
+    const saved = async (seed: number) => {
+      using model = await initialiseModel(engine, BERT, { seed });
+      const directory = memoryDirectory(`model ${seed}`);
+      await saveModel(directory, model);
+      return await loadModel(engine, directory);
+    };
+    using own = await saved(1);
+    using other = await saved(2);
+    using trainer = await Trainer.create(trainerOptions(own, { adapter: lora({ rank: 2 }), policy: never() }));
+    const directory = memoryDirectory("saved");
+    await saveAdapter(directory, trainer);
+    const warnings: string[] = [];
+    const warn = (message: string) => warnings.push(message);
+    await loadAdapter(directory, own, { warn });
+    expect(warnings).toEqual([]);
+    await loadAdapter(directory, other, { warn });
+    expect(warnings).toEqual([
+      "The adapter in saved was trained on model 1, whose bert.encoder.layer.0.attention.self.query.weight is not that of model 2.\n" +
+        "Use it with the model that it was trained on, unless this one is meant.",
+    ]);
+  });
+
   it("of a model that was saved and loaded gives the same losses", async () => {
     using model = await initialiseModel(engine, BERT);
     const directory = memoryDirectory("model");

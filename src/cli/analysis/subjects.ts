@@ -7,7 +7,6 @@ import { openDirectory } from "../../node/index";
 import type { Named } from "../../report/analysis/named";
 import { loadAdapter, saveAdapter } from "../../train/files";
 import { Trainer } from "../../train/trainer";
-import { openAdapter } from "../base-model";
 import { UsageError } from "../options";
 import type { RawOptions } from "../options";
 import { RunView } from "../view/run-view";
@@ -30,7 +29,7 @@ export async function subjects(session: AnalysisSession): Promise<Named<Subject>
       throw new UsageError(`--saved names two folders ${duplicate}.`, "Give folders with different names.");
     }
     const loaded = options.saved.map(async (path) => {
-      const { adapter, tensors } = await loadAdapter(await openAdapter(path, options.model), model);
+      const { adapter, tensors } = await loadAdapter(await openDirectory(path), model);
       return { name: basename(path), result: { model, adapter, tensors, loss: training.loss } };
     });
     return Promise.all(loaded);
