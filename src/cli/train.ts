@@ -22,6 +22,7 @@ import { REPORT_FILE } from "../report/record";
 import type { RunRecord } from "../report/record";
 import { showCount } from "../report/units";
 import type { Trace } from "../run/trace";
+import { dpo } from "../preference/dpo";
 import { describeChoice, fitMemoryBudget } from "../train/estimate/fit-memory-budget";
 import type { PredictOptions } from "../train/estimate/predict";
 import { saveAdapter, saveMerged, saveModel } from "../train/files";
@@ -107,6 +108,12 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const length = model.image ? {} : { length: maxLength };
   const { packing, eachAnswer } = options;
+  const settingsFor = (loss: PredictOptions["loss"]) =>
+    memorySettings(options, { config, adapter, loss, packing, ...length });
+  // What cannot run is told before the data are read. Only they tell whether tokens have weights.
+  const preferences = preference && dpo(preference);
+  let settings = settingsFor(preferences ?? options.loss);
+  preferences?.check({ model, adapter, memory: settings.memory });
   const split = options.split === "files" ? undefined : options.split;
   const choose = trainingChooser(options);
   const filling = fillingOf(options);
@@ -132,14 +139,11 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
           readEvaluation(evalTask, { path: evalData, ...reading }, { head, data }),
         );
   const objective = objectiveOf([data, evaluated], options.loss);
-  const { weights, ...memory } = memorySettings(options, {
-    config,
-    adapter,
-    loss: objective ?? options.loss,
-    packing,
-    ...length,
-  });
-  objective?.check({ model, adapter, memory: memory.memory });
+  if (objective && !preferences) {
+    settings = settingsFor(objective);
+    objective.check({ model, adapter, memory: settings.memory });
+  }
+  const { weights, ...memory } = settings;
   const { metric } = options;
   const needsDevSet = Object.entries({
     "--patience": patience,
