@@ -30,6 +30,7 @@ const KERNELS_OF_SOME_ADAPTERS = [
 /** Kernels of methods that few runs use, and of families that load later than BERT. */
 const KERNELS_OF_FEW_RUNS = [
   "accumulate",
+  "cka",
   "apply_mask",
   "linear_cross_entropy",
   "mean_squared_error",
