@@ -8,6 +8,7 @@ export * from "./entry/gguf";
 export * from "./entry/metrics";
 export * from "./entry/models";
 export * from "./entry/preference";
-// Two entries have these names: full tuning, and a constant tensor; a span of an answer, and one of a structure.
-export { full } from "./index";
+// Two entries have these names: LoRA with all initialisations, and with its own; full tuning, and a constant tensor; a span of an answer, and
+// one of a structure.
+export { full, lora } from "./index";
 export type { Span } from "./entry/data";

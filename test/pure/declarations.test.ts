@@ -4,15 +4,34 @@ import { beforeAll, describe, expect, it } from "vitest";
 import * as analysis from "safetape/analysis";
 import * as core from "safetape/core";
 import * as data from "safetape/data";
+import * as engine from "safetape/engine";
 import { FileFormatError } from "safetape/engine";
 import * as gguf from "safetape/gguf";
+import * as main from "safetape";
 import * as metrics from "safetape/metrics";
+import * as models from "safetape/models";
 import * as preference from "safetape/preference";
 import { ENTRIES, nodeFileOf } from "../../scripts/subpaths.mjs";
+import * as everything from "../../src/node/everything";
 import { readDeclarations } from "../support/declarations";
 import type { Declarations } from "../support/declarations";
 import { failure } from "../support/failure";
 import { publishedFolder } from "../support/published";
+
+// A name that two entries give to different things is left out where both are exported whole, without a word.
+it.each(Object.entries({ main, analysis, core, data, engine, gguf, metrics, models, preference }))(
+  "every name of %s is in the module of a checkout's entries",
+  (_, entry) => {
+    const missing = Object.keys(entry).filter((name) => !(name in everything));
+    expect(missing).toEqual([]);
+  },
+);
+
+it("the module of a checkout's entries has the main entry's meaning of each name", () => {
+  const all: Readonly<Record<string, unknown>> = { ...everything };
+  const other = Object.entries(main).filter(([name, value]) => all[name] !== value);
+  expect(other.map(([name]) => name)).toEqual([]);
+});
 
 let declared: Declarations;
 beforeAll(() => {
