@@ -54,12 +54,16 @@ export function compactKernel(code) {
 const TEXT = "?text";
 
 /**
- * The module of a kernel whose text is a file of its own.
+ * The module of a kernel whose text is a file of its own. What it declares of `params` comes at once: plans count their bytes.
  * @param {string} path
+ * @param {string} text the kernel's and that of its parts
  */
-function laterModule(path) {
+function laterModule(path, text) {
+  const [, type = ""] = /var<uniform> params: (\w+);/.exec(text) ?? [];
+  const fields = new RegExp(`struct ${type} \\{([^}]*)\\}`).exec(text)?.[1] ?? "";
+  const declared = `struct P {${fields.replace(/\s/g, "")}}var<uniform> params: P;`;
   return [
-    `const kernel = { name: ${JSON.stringify(nameOf(path))}, code: "", imports: [], load: async () => {`,
+    `const kernel = { name: ${JSON.stringify(nameOf(path))}, code: ${JSON.stringify(declared)}, imports: [], load: async () => {`,
     `  const { default: text } = await import(${JSON.stringify(`./${basename(path)}${TEXT}`)});`,
     "  Object.assign(kernel, text, { load: undefined });",
     "} };",
@@ -89,13 +93,23 @@ export function wgslModules({ compact = false, later = [] } = {}) {
     const parts = await Promise.all(names.map((name) => whole(resolve(KERNELS, `${name}.wgsl`))));
     return `{ name: ${JSON.stringify(nameOf(path))}, code: ${JSON.stringify(code)}, imports: [${parts.join(", ")}] }`;
   };
+  /**
+   * The lines of a kernel, without comments, and of its parts.
+   * @param {string} path
+   * @returns {Promise<string>}
+   */
+  const textOf = async (path) => {
+    const code = compactKernel(await readFile(path, "utf8"));
+    const parts = [...code.matchAll(IMPORT)].map(([, name = ""]) => textOf(resolve(KERNELS, `${name}.wgsl`)));
+    return [code, ...(await Promise.all(parts))].join("\n");
+  };
   return {
     name: "wgsl-modules",
     setup(build) {
       build.onLoad({ filter: /\.wgsl$/ }, async ({ path, suffix }) => {
         if (suffix === TEXT) return { contents: `export default ${await whole(path)};`, loader: "js" };
         if (later.includes(nameOf(path)))
-          return { contents: laterModule(path), loader: "js", resolveDir: dirname(path) };
+          return { contents: laterModule(path, await textOf(path)), loader: "js", resolveDir: dirname(path) };
         return { contents: wgslModule(path, await read(path)), loader: "js" };
       });
     },

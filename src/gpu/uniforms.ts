@@ -1,6 +1,6 @@
 import { KernelError } from "../base/errors";
 import type { Launch } from "../op/launch";
-import { kernelInterface } from "./wgsl";
+import { paramsOf } from "./wgsl";
 
 /** The uniform blocks of some launches in one buffer. Equal blocks are stored once. */
 export interface Uniforms {
@@ -41,7 +41,7 @@ export function packUniforms(launches: readonly Launch[]): Uniforms {
 }
 
 function packBlock(launch: Launch): Uint8Array {
-  const { params } = kernelInterface(launch.kernel);
+  const params = paramsOf(launch.kernel);
   const unknown = Object.keys(launch.params).find((name) => !params.some((field) => field.name === name));
   const missing = params.find((field) => launch.params[field.name] === undefined);
   if (unknown !== undefined || missing) {

@@ -43,15 +43,25 @@ function parse(kernel: Kernel): KernelInterface {
     if (space === "uniform") uniforms.set(name, Number(number));
     else bindings.set(name, { binding: Number(number), writable: access === "read_write", element });
   }
+  return { bindings, params: paramsIn(code, kernel), uniforms };
+}
+
+/**
+ * The fields of a kernel's `params` in order. A kernel whose text loads later has them at once, since plans count their bytes.
+ * @throws KernelError for a field with another type.
+ */
+export const paramsOf = (kernel: Kernel): KernelInterface["params"] =>
+  kernel.load ? paramsIn(kernel.code, kernel) : kernelInterface(kernel).params;
+
+function paramsIn(code: string, { name: file }: Kernel): KernelInterface["params"] {
   const struct = PARAMS.exec(code)?.[1] ?? "";
   const body = new RegExp(`struct ${struct} \\{([^}]*)\\}`).exec(code)?.[1] ?? "";
-  const params = [...body.matchAll(FIELD)].map(([, name = "", type = ""]) => {
+  return [...body.matchAll(FIELD)].map(([, name = "", type = ""]) => {
     if (type !== "u32" && type !== "i32" && type !== "f32") {
-      throw new KernelError(`kernels/${kernel.name}.wgsl: ${struct}.${name} is ${type}.`, "Use u32, i32 or f32.");
+      throw new KernelError(`kernels/${file}.wgsl: ${struct}.${name} is ${type}.`, "Use u32, i32 or f32.");
     }
     return { name, type } as const;
   });
-  return { bindings, params, uniforms };
 }
 
 /**

@@ -8,7 +8,10 @@ export interface Kernel {
   readonly imports?: readonly Kernel[];
   /** Parts that are inserted for others, by the names of the others. */
   readonly substitutes?: Readonly<Record<string, Kernel>>;
-  /** Loads `code` and `imports` where the bundler made a file of their own of them. Undefined once they are there. */
+  /**
+   * Loads `code` and `imports` where the bundler made a file of their own of them; until then `code` declares `params` alone. Undefined
+   * once they are there.
+   */
   readonly load?: (() => Promise<void>) | undefined;
 }
 

@@ -17,9 +17,11 @@ import { gzipSync } from "node:zlib";
 import * as vite from "vite";
 import { beforeAll, describe, expect, test } from "vitest";
 import { withPureConstants } from "../../scripts/bundle-plugins.mjs";
-import { compactKernel } from "../../scripts/wgsl-modules.mjs";
+import { compactKernel, wgslModules } from "../../scripts/wgsl-modules.mjs";
 import { build } from "esbuild";
 import { ENTRIES, nodeFileOf, sourceOf, SUBPATHS } from "../../scripts/subpaths.mjs";
+import { paramsOf } from "../../src/gpu/wgsl";
+import type { Kernel } from "../../src/op/kernel";
 import { CLASSES_OF, publishedFolder, readScript, withStaticImports } from "../support/published";
 
 const CORE_LIMIT = 120_000;
@@ -286,5 +288,36 @@ describe("the bundler", () => {
   test("marks what computes constants as pure, and nothing else", () => {
     const source = "export const a: A = f([g()]), b = () => h(), c = [1];\nk();\nfunction n() { const d = m(); }";
     expect(withPureConstants(source)).toBe(source.replace("f([g()])", "/* @__PURE__ */ (() => (f([g()])))()"));
+  });
+
+  test("says of each kernel whose text loads later what its params are: plans count their bytes before", async () => {
+    const names = KERNELS.map(([name]) => name).filter((name) => !name.startsWith("lib"));
+    const outdir = mkdtempSync(join(tmpdir(), "safetape-kernels-"));
+    try {
+      const imports = names.map((name, i) => `import kernel${i} from ${JSON.stringify(resolve("kernels", name))};`);
+      const contents = `${imports.join("\n")}\nexport default [${names.map((_, i) => `kernel${i}`).join(", ")}];`;
+      const later = names.map((name) => name.replace(/\.wgsl$/, ""));
+      await build({
+        stdin: { contents, resolveDir: process.cwd() },
+        bundle: true,
+        splitting: true,
+        format: "esm",
+        logLevel: "error",
+        outdir,
+        outExtension: { ".js": ".mjs" },
+        plugins: [wgslModules({ compact: true, later })],
+      });
+      // The file was made above.
+      const { default: kernels } = (await import(pathToFileURL(join(outdir, "stdin.mjs")).href)) as {
+        readonly default: readonly Kernel[];
+      };
+      const before = kernels.map(paramsOf);
+      for (const kernel of kernels) await kernel.load!();
+      expect(kernels.filter(({ load }) => load)).toEqual([]);
+      expect(before).toEqual(kernels.map(paramsOf));
+      expect(before.flat().length).toBeGreaterThan(kernels.length);
+    } finally {
+      rmSync(outdir, { recursive: true, force: true });
+    }
   });
 });
