@@ -18,7 +18,7 @@ export async function openAdapter(path: string, modelPath: string): Promise<Dire
   return adapter;
 }
 
-/** A configuration that is no model's is told by whoever reads it for its contents. */
+/** The model of a directory's config.json; undefined if that is not a model's, which the command itself says when it reads it. */
 async function modelOf(directory: Directory): Promise<Model | undefined> {
   try {
     const config = await readConfig(directory);

@@ -14,7 +14,7 @@ import type { Recorder, Value } from "../tape/tape";
 export const isRecord = (given: unknown): given is object =>
   typeof given === "object" && given !== null && !Array.isArray(given) && !ArrayBuffer.isView(given);
 
-/** @param name of the function. @throws ConfigError for options that are no record, or that do not exist. */
+/** @param name of the function. @throws ConfigError for options that are not given by name, or that do not exist. */
 export function checkOptions(name: string, options: unknown, known: readonly string[]): void {
   if (isRecord(options)) {
     checkKeys(name, options, known);
@@ -29,20 +29,20 @@ export function checkWord(name: string, option: string, given: unknown, words: r
   throw new ConfigError(`${name}: ${option} is ${shown(given)}.`, `It may be ${words.join(", ")}.`);
 }
 
-/** @throws ConfigError for what is no engine, such as the promise of one. */
+/** @throws ConfigError for a value that is not an engine, such as the promise of one. */
 export function checkEngine(engine: unknown): void {
   if (isRecord(engine) && "device" in engine) return;
   const what = engine instanceof Promise ? "a promise" : shown(engine);
   throw new ConfigError(`The engine is ${what}.`, "Make one: const engine = await createEngine().");
 }
 
-/** @throws ConfigError for what is no function. */
+/** @throws ConfigError for a value that is not a function. */
 export function checkBody(body: unknown): void {
   if (typeof body === "function") return;
   throw new ConfigError(`The body is ${shown(body)}.`, "Give the function that records it, after the parameters.");
 }
 
-/** @param least smallest size of an axis. @throws ShapeError for what is no list of whole numbers from `least`. */
+/** @param least smallest size of an axis. @throws ShapeError for a value that is not a list of whole numbers from `least`. */
 export function checkShape(what: string, shape: unknown, least = 1): asserts shape is Shape {
   const isSize = (size: unknown): boolean => Number.isInteger(size) && Number(size) >= least;
   if (Array.isArray(shape) && shape.every(isSize)) return;
@@ -50,7 +50,7 @@ export function checkShape(what: string, shape: unknown, least = 1): asserts sha
   throw new ShapeError(`The shape of ${what} is ${given}.`, "Give a list of whole numbers from 1, such as [32, 2].");
 }
 
-/** @throws ConfigError for what is no list. */
+/** @throws ConfigError for a value that is not a list. */
 export function checkList(what: string, given: unknown, example: string): void {
   if (Array.isArray(given)) return;
   throw new ConfigError(`The ${what} are ${shown(given)}.`, `Give a list of them: ${example}.`);

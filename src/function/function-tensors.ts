@@ -49,7 +49,7 @@ export class FunctionTensors implements TensorStore {
 
   /**
    * The parameters of a state that have one of the names, or lie below one of the paths.
-   * @throws ConfigError for a name that fits no parameter, and for what is no list.
+   * @throws ConfigError for a name that fits no parameter, and for a value that is not a list.
    */
   matching(names: readonly string[], state: "live" | "frozen"): string[] {
     checkList("names", names, '["first"]');

@@ -34,7 +34,7 @@ export type ParameterValues<P> = P extends ParameterDeclaration | Tensor
   ? Value
   : { readonly [K in keyof P]: ParameterValues<P[K]> };
 
-/** @throws ShapeError for what is no shape. */
+/** @throws ShapeError for a value that is not a shape. */
 function declared(shape: Shape, initial: (random: Random) => Float32Array): ParameterDeclaration {
   checkShape("a parameter", shape);
   return { shape, initial };
@@ -43,7 +43,7 @@ function declared(shape: Shape, initial: (random: Random) => Float32Array): Para
 /**
  * Normal numbers.
  * @param deviation default 1 / sqrt(length of a row), which keeps the variance in `linear` (LeCun et al. 1998).
- * @throws ShapeError for what is no shape.
+ * @throws ShapeError for a value that is not a shape.
  */
 export function normal(shape: Shape, deviation?: number): ParameterDeclaration {
   return declared(shape, (random) => {
@@ -52,12 +52,12 @@ export function normal(shape: Shape, deviation?: number): ParameterDeclaration {
   });
 }
 
-/** Numbers that are equally likely from `low` to `high`. @throws ShapeError for what is no shape. */
+/** Numbers that are equally likely from `low` to `high`. @throws ShapeError for a value that is not a shape. */
 export function uniform(shape: Shape, low: number, high: number): ParameterDeclaration {
   return declared(shape, (random) => filled(shape, () => low + (high - low) * random.uniform()));
 }
 
-/** The same number everywhere. @throws ShapeError for what is no shape. */
+/** The same number everywhere. @throws ShapeError for a value that is not a shape. */
 export function full(shape: Shape, value: number): ParameterDeclaration {
   return declared(shape, () => filled(shape, () => value));
 }
@@ -65,7 +65,7 @@ export function full(shape: Shape, value: number): ParameterDeclaration {
 export const zeros = (shape: Shape): ParameterDeclaration => full(shape, 0);
 export const ones = (shape: Shape): ParameterDeclaration => full(shape, 1);
 
-/** Given values in row-major order. @throws ShapeError for another number of them, and for what is no shape. */
+/** Given values in row-major order. @throws ShapeError for another number of them, and for a value that is not a shape. */
 export function values(shape: Shape, data: ArrayLike<number>): ParameterDeclaration {
   checkShape("a parameter", shape);
   if (data.length !== elements(shape)) {

@@ -130,7 +130,7 @@ function checkCall(call: Call): void {
 }
 
 /** @throws ConfigError for an option that does not exist, or a value that it does not take. */
-function checkOptions(options: FunctionOptions): void {
+function checkFunctionOptions(options: FunctionOptions): void {
   checkKeys("A function of tensors", options, Object.keys(FUNCTION_OPTIONS));
   const { seed = 0, recompute = false, activations = "f32" } = options;
   checkWord("A function of tensors", "activations", activations, ACTIVATION_FORMATS);
@@ -179,7 +179,7 @@ export class TensorFunction<
     private readonly options: FunctionOptions,
   ) {
     checkEngine(engine);
-    checkOptions(options);
+    checkFunctionOptions(options);
     checkDeclarations(inputs);
     checkBody(body);
     this.#optimizer = optimizerOf(options.optimizer);
@@ -481,7 +481,7 @@ export class TensorFunction<
  * @param parameters what the function owns: initial values such as `normal([32, 2])`, or tensors of the caller, in records and
  * arrays of any depth.
  * @param body records the function, given the symbolic values of both. It returns one value, or several by name.
- * @throws ConfigError for what is no engine, something in the tree that is no parameter, an input without a shape, a body that is no function, and an
+ * @throws ConfigError for a value that is not an engine, something in the tree that is not a parameter, an input without a shape, a body that is not a function, and an
  * option that does not exist or has a wrong value.
  */
 export function tensorFunction<

@@ -28,7 +28,7 @@ export const linearTests: TestsOf<typeof linear> = {
       {
         name: `weight in ${format}, in_out, words that are not full`,
         attributes: { layout: "in_out" },
-        inputs: { x: { shape: [2, 5, 130] }, w: { shape: [130, 9], format } },
+        inputs: { x: { shape: [2, 5, 130] }, w: { shape: [130, 9], format }, bias: { shape: [9] } },
       } as const,
     ]),
     {

@@ -67,7 +67,7 @@ export function casesToTime(op: Op): readonly OpCase<Attributes>[] {
 /**
  * Times an op on cases: its forward pass, then forward and backward together if it has gradients.
  * @param cases default those that are meant for benches, or all if none is.
- * @throws ConfigError for what is no op, and without any case, OutOfMemoryError when the driver has no memory, whatever the op throws.
+ * @throws ConfigError for a value that is not an op, and without any case, OutOfMemoryError when the driver has no memory, whatever the op throws.
  */
 export async function benchOp(
   engine: Engine,

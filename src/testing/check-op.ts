@@ -78,7 +78,7 @@ class Problems {
  * runs (on software adapters those that it runs by default), and that malformed inputs are refused. An op of this library, or one of
  * its name, has the library's reference and cases where it has none of its own.
  * @returns what is wrong; nothing if the op is right.
- * @throws ConfigError for what is no op, or one without a reference or cases, DeviceError when the device is lost.
+ * @throws ConfigError for a value that is not an op, or an op without a reference or cases, DeviceError when the device is lost.
  */
 export async function checkOp(engine: Engine, op: Op): Promise<OpProblem[]> {
   const tested = testedOp(op);

@@ -158,7 +158,7 @@ export const OPS: readonly TestedOp[] = Object.entries(ops).map(([key, op]) => (
 
 /**
  * An op with the reference and cases of the shipped op of its name, unless it has its own.
- * @throws ConfigError for what is no op.
+ * @throws ConfigError for a value that is not an op.
  */
 export function withTests(op: Op): Op {
   // A program without types may pass anything.

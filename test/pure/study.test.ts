@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -395,6 +395,7 @@ describe("a directory of results", () => {
     writeFileSync(path("model", "config.json"), "{}");
     writeFileSync(path("data", "train", "1.png"), "first");
     writeFileSync(path("data", "earlier", "study.json"), "{}");
+    symlinkSync(path("gone"), path("data", "train", "broken link"));
     const study = await studyWith();
     const begin = async () => claimDirectory(out, study, await fingerprintsOf(study, [path("data", "other.json")]));
     await begin();

@@ -87,7 +87,7 @@ describe("checkOp", () => {
     );
   });
 
-  it("refuses what is no op, and cases that are no list", async () => {
+  it("refuses a value that is not an op, and cases that are not a list", async () => {
     /** Anything, where the compiler wants something else. */
     const any = (value: unknown): never => value as never;
     await expect(checkOp(engine, any(undefined))).rejects.toThrow(

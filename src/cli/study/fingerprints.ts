@@ -31,17 +31,17 @@ export async function fingerprintsOf(study: Study, passedOver: readonly string[]
 const namesIn = async (folder: string, isRead: (path: string) => boolean): Promise<string[]> =>
   (await readdir(folder)).filter((name) => isRead(join(folder, name))).sort();
 
-/** SHA-256 of a file's content, or of the names and contents in a folder. */
+/** SHA-256 of a file's content, or of the names and contents in a folder. Of broken links, pipes and the like only the names count. */
 async function digestOf(path: string, isRead: (path: string) => boolean): Promise<string> {
-  const stats = await stat(path);
+  const stats = await stat(path).catch(() => undefined);
   const hash = createHash("sha256");
-  if (stats.isDirectory()) {
+  if (stats?.isDirectory()) {
     for (const name of await namesIn(path, isRead)) {
       hash.update(`${name}\n${await digestOf(join(path, name), isRead)}\n`);
     }
-  } else if (stats.size > MOST_BYTES_READ) {
+  } else if (stats?.isFile() && stats.size > MOST_BYTES_READ) {
     hash.update(`${stats.size} bytes`);
-  } else {
+  } else if (stats?.isFile()) {
     // A stream without an encoding yields buffers.
     for await (const part of createReadStream(path)) hash.update(part as Uint8Array);
   }

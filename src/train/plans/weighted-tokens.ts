@@ -55,7 +55,7 @@ export function weightedTokens(options: WeightedTokenOptions = {}): Objective {
 
 /**
  * The weight of each label as the loss reads them, in float64; 0 where nothing is predicted.
- * @throws DataError for a weight below 0 or that is no number.
+ * @throws DataError for a weight below 0, infinite or NaN.
  */
 function countedWeights(batch: Batch, virtualTokens?: number): Float64Array {
   const indices = batch.labels.map((label, at) => (label === IGNORED_LABEL ? IGNORED_LABEL : at));
