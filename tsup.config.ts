@@ -2,6 +2,7 @@ import { defineConfig, type Options } from "tsup";
 import { commonJs, coreInFewFiles, familiesLater, pureConstants } from "./scripts/bundle-plugins.mjs";
 import { bundledLicences } from "./scripts/bundled-licences.mjs";
 import { ENTRIES, EVERYTHING, nodeFileOf, nodeSourceOf, sourceOf } from "./scripts/subpaths.mjs";
+import { studioFiles } from "./scripts/studio-files.mjs";
 import { wgslModules } from "./scripts/wgsl-modules.mjs";
 
 const common: Options = {
@@ -47,6 +48,10 @@ const KERNELS_OF_FEW_RUNS = [
   "swap_axes",
 ];
 
+/** linkedom tries to require the package `canvas`, for elements that no report has. Bundlers would warn of that in every file. */
+const WITHOUT_CANVAS = { canvas: "./node_modules/linkedom/commonjs/canvas-shim.cjs" };
+const LATER = [...KERNELS_OF_SOME_ADAPTERS, ...KERNELS_OF_FEW_RUNS];
+
 export default defineConfig([
   // Node's entries share chunks, so that a class is the same class whichever entry it came from. Their form in CommonJS, and that
   // of the other entries, is made of these ES modules.
@@ -66,8 +71,7 @@ export default defineConfig([
     ],
     esbuildOptions: (options) => {
       options.mainFields = ["module", "main"];
-      // linkedom tries to require the package `canvas`, for elements that no report has. Bundlers would warn of that in every file.
-      options.alias = { canvas: "./node_modules/linkedom/commonjs/canvas-shim.cjs" };
+      options.alias = WITHOUT_CANVAS;
     },
   },
   // For browsers: whole, so that a page can import it as it is, without a bundler, an import map or a looser policy.
@@ -80,11 +84,28 @@ export default defineConfig([
     minify: true,
     platform: "browser",
     noExternal: [/.*/],
+    esbuildPlugins: [wgslModules({ compact: true, later: LATER }), familiesLater, coreInFewFiles, pureConstants],
+  },
+  // The studio: a page and its worker, which has the library in it, so that the folder is complete by itself.
+  {
+    ...common,
+    entry: { page: "examples/studio/page/page.ts", worker: "examples/studio/worker/worker.ts" },
+    outDir: "dist/studio",
+    format: "esm",
+    splitting: true,
+    minify: true,
+    sourcemap: false,
+    platform: "browser",
+    noExternal: [/.*/],
     esbuildPlugins: [
-      wgslModules({ compact: true, later: [...KERNELS_OF_SOME_ADAPTERS, ...KERNELS_OF_FEW_RUNS] }),
+      wgslModules({ compact: true, later: LATER }),
+      bundledLicences("THIRD-PARTY-LICENCES.txt"),
       familiesLater,
-      coreInFewFiles,
       pureConstants,
+      studioFiles,
     ],
+    esbuildOptions: (options) => {
+      options.alias = WITHOUT_CANVAS;
+    },
   },
 ]);

@@ -27,6 +27,7 @@ import {
   RECIPES_OPTIONS,
   REPORT,
   SCHEDULE,
+  STUDIO,
   STUDY,
   TRAIN,
   UPLOAD,
@@ -201,6 +202,12 @@ export const COMMANDS: readonly Command[] = [
     help: "Upload an adapter or a model to the Hugging Face Hub in one commit: DIR OWNER/NAME",
     options: UPLOAD,
     run: async (what, given, print) => (await import("./upload")).uploadCommand(what, given, print),
+  }),
+  command({
+    name: "studio",
+    help: "Serve a page that fine-tunes a model on a file of yours, in a browser of this machine",
+    options: STUDIO,
+    run: async (_, given, print) => (await import("./studio/command")).studioCommand(given, print),
   }),
   command({
     name: "completion",

@@ -538,6 +538,16 @@ export const BENCH = {
   json: ONE_JSON_OBJECT,
 };
 
+export const STUDIO = {
+  port: withDefault(
+    "--port <n>",
+    "Port of 127.0.0.1; what a browser stores belongs to it; 0 takes any that is free",
+    counts(0),
+    8017,
+  ),
+  open: toggle("--open", "Open the page in the desktop's browser"),
+};
+
 export const ANALYZE = {
   ...TASK,
   out: required("--out <dir>", "Where to save results; finished runs of single layers in it are reused", newDirectory),

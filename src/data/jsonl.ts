@@ -9,7 +9,7 @@ import type { ChatMessage, Conversation } from "./chat";
 import type { ChatTemplate, RenderOptions } from "./chat-template";
 import type { Span } from "./offsets";
 import { lineError, readLines } from "./text-file";
-import type { Line } from "./text-file";
+import type { Line, OnBadLine } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
 
 const CHAT = v.object({
@@ -46,6 +46,8 @@ export interface ConversationOptions {
    * needs it; a chat of n answers then takes n rows. Default false.
    */
   readonly eachAnswer?: boolean;
+  /** Is told of a line that cannot be read, which is then left out. Default: the error is thrown. */
+  readonly onBadLine?: OnBadLine | undefined;
 }
 
 /**
@@ -64,7 +66,7 @@ export async function readConversations(
   const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const lines = (await readLines(directory, file)).filter(({ text }) => text.trim() !== "");
-  return lines.flatMap((line) => {
+  const read = (line: Line): readonly Conversation[] => {
     const { number } = line;
     const all = inLine(where, number, () => conversationsOf(parseJsonLine(line, where), options));
     if (!all) {
@@ -81,6 +83,16 @@ export async function readConversations(
       "no answer to learn from",
       "give an assistant's message, an output, a response or a completion",
     );
+  };
+  const { onBadLine } = options;
+  return lines.flatMap((line) => {
+    try {
+      return read(line);
+    } catch (error) {
+      if (!onBadLine || !(error instanceof DataError)) throw error;
+      onBadLine(error, line.number);
+      return [];
+    }
   });
 }
 

@@ -25,6 +25,9 @@ export function splitLines(bytes: Uint8Array, where: string): Line[] {
   return lines.map((line, index) => ({ number: index + 1, text: line }));
 }
 
+/** Receives what is wrong with a line, by its number from 1; the line is then left out. */
+export type OnBadLine = (error: DataError, line: number) => void;
+
 /** A DataError about a line: "FILE in DIRECTORY, line 7: FACT". */
 export function lineError(
   where: string,

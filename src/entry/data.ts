@@ -50,6 +50,7 @@ export { chatEndIds, chatPrompt, conversationSamples, promptIds, readConversatio
 export type { ConversationOptions } from "../data/jsonl";
 export { openTextSession, streamText } from "../generate/stream";
 export type { StreamOptions, TextSession } from "../generate/stream";
+export type { OnBadLine } from "../data/text-file";
 export { readBlocks } from "../data/lines";
 export type { BlockOptions } from "../data/lines";
 export { answerPairs, pairSamples, readPairs } from "../data/pairs";

@@ -99,6 +99,35 @@ describe("the published bundle for browsers", () => {
   });
 });
 
+describe("the studio", () => {
+  const inStudio = (entry: string): string[] => withStaticImports(join(folder, "studio"), entry);
+
+  test("paints after less than 300 kB of script, zipped: its worker loads beside it", () => {
+    const size = inStudio("page.js").reduce((sum, name) => sum + zippedBytes(join("studio", name)), 0);
+    const worker = inStudio("worker.js").reduce((sum, name) => sum + zippedBytes(join("studio", name)), 0);
+    process.stdout.write(`studio: page ${(size / 1000).toFixed(1)} kB, worker ${(worker / 1000).toFixed(1)} kB\n`);
+    expect(size).toBeLessThan(300_000);
+  });
+
+  test("has all files that its scripts load, and evaluates no strings as code", () => {
+    const studio = join(folder, "studio");
+    const scripts = readdirSync(studio).filter((name) => name.endsWith(".js"));
+    const read = scripts.map((name) => readScript(join(studio, name)));
+    const paths = read.flatMap(({ imports, lazy }) => [...imports, ...lazy]);
+    expect(paths.filter((path) => !scripts.includes(path.replace(/^\.\//, "")))).toEqual([]);
+    expect(read.flatMap(({ evaluates }) => evaluates)).toEqual([]);
+    for (const name of [
+      "index.html",
+      "style.css",
+      "icon.svg",
+      "model/config.json",
+      "model/model.safetensors",
+      "data/reviews.tsv",
+    ])
+      expect(statSync(join(studio, name)).size, name).toBeGreaterThan(0);
+  });
+});
+
 describe("a subpath", () => {
   /** What a bundler takes of a page's script, minified. */
   async function bundled(code: string): Promise<string> {

@@ -57,6 +57,19 @@ const TALK = [user("a"), assistant("b"), user("c"), assistant("d")];
 const answers = (turns: readonly { readonly text: string; readonly isAnswer: boolean }[]): string[] =>
   turns.flatMap(({ text, isAnswer }) => (isAnswer ? [text] : []));
 
+it("a line that cannot be read is left out where its reader is told of it", async () => {
+  const good = '{"prompt": "a", "completion": "b"}';
+  const lines = [good, "{not JSON", '{"other": 1}', "", '{"messages": [{"role": "user", "content": "c"}]}', good];
+  const directory = memoryDirectory("d", { "c.jsonl": bytes(lines.join("\n")) });
+  const told: string[] = [];
+  const onBadLine = (error: DataError, line: number): void => void told.push(`${line} ${error.fact}`);
+  const conversations = await readConversations(directory, "c.jsonl", { onBadLine });
+  expect(conversations.map(answers)).toEqual([["b"], ["b"]]);
+  expect(told.map((text) => text.replace(/: .*/, ""))).toEqual(
+    [2, 3, 5].map((line) => `${line} c.jsonl in d, line ${line}`),
+  );
+});
+
 describe("chat templates", () => {
   it("write what transformers writes", async () => {
     const messages = [user("hi\n"), assistant("yes")];

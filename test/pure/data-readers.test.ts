@@ -14,6 +14,7 @@ import {
   summaryConversations,
 } from "safetape/data";
 import type { Directory } from "safetape";
+import { readCsv } from "../../src/data/csv";
 import { loadTokenizer } from "../../src/data/tokenizer";
 import { openDirectory } from "../../src/node/directory";
 import { failure } from "../support/failure";
@@ -28,6 +29,21 @@ const folder = (files: Readonly<Record<string, string | Uint8Array>>): Directory
       ]),
     ),
   );
+
+it("rows of CSV that cannot be read are left out where the reader is told of them", async () => {
+  const told: [number, string][] = [];
+  const directory = folder({ "t.csv": 'text,label\n"two\nlines",1\nonly one\na,2\nb,3,4\n' });
+  const rows = await readCsv(directory, "t.csv", { onBadLine: ({ fact }, line) => told.push([line, fact]) });
+  expect(rows.map(({ line, cells }) => [line, ...cells])).toEqual([
+    [1, "text", "label"],
+    [2, "two\nlines", "1"],
+    [5, "a", "2"],
+  ]);
+  expect(told).toEqual([
+    [4, "t.csv in data, line 4: 1 cells, not 2"],
+    [6, "t.csv in data, line 6: 3 cells, not 2"],
+  ]);
+});
 
 describe("AG News", () => {
   it("has classes from 1, quoted cells, and title and description as one text", async () => {

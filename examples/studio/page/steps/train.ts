@@ -1,0 +1,188 @@
+// Step 4: the run.
+import type { GivenFile, Picture, RunFacts, StoredRun, StudioEvent } from "../../protocol";
+import { bar, button, fill, h, showPicture, tiles } from "../dom";
+import { dropZone } from "../files";
+import { bytes, LIFETIME_WORDS, LIFETIMES, metric, seconds, sumOf } from "../format";
+import type { Step, Studio } from "../studio";
+
+/** How far the run is. */
+type State = "idle" | "running" | "paused";
+
+export function trainStep(studio: Studio): Step {
+  let state: State = "idle";
+  const offer = h("div");
+  const numbers = h("div");
+  const notices = h("ul", { class: "notices", "aria-live": "polite" });
+  const progress = h("progress", { max: 1, value: 0, "aria-label": "Steps of the run" });
+  const pictures = h("div", { class: "pictures" });
+  const places = new Map<string, HTMLElement>();
+  const start = button("Start training", () => void begin(), { class: "primary", "data-id": "start" });
+  const pause = button("Pause", () => toggle(), { "data-id": "pause" });
+  const stop = button("Stop and keep", () => void studio.client.call("stop"), { "data-id": "stop" });
+  const next = button("Next: try it", () => studio.go("try"), { class: "primary" });
+  const element = h(
+    "div",
+    {},
+    h(
+      "p",
+      {},
+      "Training runs in a worker: this page may be hidden meanwhile. The run is saved in this browser every few seconds.",
+    ),
+    offer,
+    h("p", { class: "buttons" }, start, pause, stop, next),
+    progress,
+    numbers,
+    notices,
+    pictures,
+  );
+
+  async function begin(): Promise<void> {
+    const { form } = studio;
+    if (!form) return;
+    await work(() => studio.client.call("train", form));
+  }
+
+  /** Runs until the end, and shows what came of it. */
+  async function work(train: () => Promise<RunFacts>): Promise<void> {
+    for (const place of [notices, pictures, numbers, offer]) fill(place);
+    places.clear();
+    progress.value = 0;
+    studio.run = undefined;
+    await studio.attempt(
+      async () => {
+        state = "running";
+        draw();
+        studio.run = await train();
+        const { step, totalSteps, after } = studio.run;
+        const results = Object.entries(after).map(([name, value]) => `${name} ${metric(name, value)}`);
+        studio.say(`${step < totalSteps ? `Stopped after step ${step}` : "Trained"}. ${results.join(", ")}`);
+      },
+      () => [button("Continue from the last checkpoint", () => void continueRun())],
+    );
+    state = "idle";
+    draw();
+    studio.onChange();
+  }
+
+  async function continueRun(files?: readonly GivenFile[]): Promise<void> {
+    await work(async () => {
+      const run = await (files ? studio.client.call("continueRun", files) : studio.client.call("continueRun"));
+      const { model, data, form } = await studio.client.call("opened");
+      [studio.model, studio.data, studio.form] = [model, data, form];
+      studio.plan = await studio.client.call("plan", form);
+      return run;
+    });
+  }
+
+  function toggle(): void {
+    state = state === "paused" ? "running" : "paused";
+    void studio.client.call(state === "paused" ? "pause" : "resume");
+    draw();
+  }
+
+  function draw(): void {
+    start.disabled = state !== "idle" || !studio.plan || studio.isBusy;
+    start.textContent = studio.run ? "Train again" : "Start training";
+    pause.disabled = stop.disabled = state === "idle";
+    pause.textContent = state === "paused" ? "Go on" : "Pause";
+    next.disabled = !studio.run;
+  }
+
+  function receive(event: StudioEvent): void {
+    if (event.type === "notice") notices.append(h("li", {}, event.text));
+    if (event.type === "picture") showPictureOf(event.picture);
+    if (event.type === "evaluated") {
+      const words = Object.entries(event.metrics).map(([name, value]) => `${name} ${metric(name, value)}`);
+      notices.append(h("li", {}, `Step ${event.step}: ${words.join(", ")}`));
+    }
+    if (event.type !== "step") return;
+    const { step, totalSteps, loss, examplesPerSecond, bytes: all, left, horizon } = event;
+    progress.max = totalSteps;
+    progress.value = step;
+    const described = LIFETIMES.map((name) => `${LIFETIME_WORDS[name]} ${bytes(all[name])}`).join(", ");
+    fill(
+      numbers,
+      tiles([
+        ["step", `${step} of ${totalSteps}`],
+        ["loss", loss.toFixed(4)],
+        ["rows a second", examplesPerSecond.toFixed(0)],
+        ["left", step === totalSteps ? "done" : seconds(left)],
+        ["GPU memory", bytes(sumOf(all))],
+        ["lowest layer that learns", horizon === undefined ? "none: all adapters are frozen" : String(horizon)],
+      ]),
+      bar(
+        LIFETIMES.map((name) => ({ name, value: all[name] })),
+        sumOf(all),
+        described,
+      ),
+    );
+  }
+
+  function showPictureOf({ name, title, svg, caption }: Picture): void {
+    const known = places.get(name);
+    const place = known ?? h("div", { class: "picture" });
+    if (!known) {
+      places.set(name, place);
+      const drawn = h("figure", {}, h("h3", {}, title), place, h("figcaption", {}, caption));
+      // The map of the adapters, which is there once a policy has scored them, has its place as in the report.
+      const before = name === "adapters" ? places.get("memory")?.parentElement : pictures.lastElementChild;
+      if (before) before.after(drawn);
+      else pictures.append(drawn);
+    }
+    const described = place.parentElement?.querySelector("figcaption");
+    if (described) described.textContent = caption;
+    showPicture(place, svg);
+  }
+
+  studio.listeners.push(receive);
+  void offerStored();
+
+  /** Offers to go on with the run in this browser's storage. */
+  async function offerStored(): Promise<void> {
+    const stored = await studio.client.call("storedRun");
+    if (!stored) return;
+    const again = button("Continue", () => {
+      studio.go("train");
+      void continueRun();
+    });
+    again.dataset["id"] = "continue";
+    const onFolder = (files: readonly GivenFile[]): void => {
+      studio.go("train");
+      void continueRun(files);
+    };
+    const needs =
+      stored.needsModel &&
+      dropZone("Its model is not in this browser: drop its folder again.", onFolder, {
+        files: undefined,
+        folder: "Choose its folder",
+      });
+    const words = wordsOf(stored);
+    fill(
+      studio.faults,
+      h("p", {}, words),
+      needs,
+      h(
+        "p",
+        { class: "buttons" },
+        !stored.needsModel && !stored.isBusy && again,
+        button("Not now", () => fill(studio.faults)),
+      ),
+    );
+  }
+
+  draw();
+  return {
+    name: "train",
+    title: "Train",
+    element,
+    isOpen: ({ plan, run, isBusy }) => plan !== undefined || run !== undefined || (isBusy && state !== "idle"),
+    update: draw,
+  };
+}
+
+function wordsOf({ model, step, totalSteps, isBusy }: StoredRun): string {
+  if (isBusy) return `Another tab is training ${model}. This one can plan, and train once that has ended.`;
+  return step < totalSteps
+    ? `A run of ${model} is stored in this browser, after step ${step} of ${totalSteps}.`
+    : `A finished run of ${model} is stored in this browser.`;
+}
