@@ -44,6 +44,8 @@ const pure: TestProjectConfiguration = {
 function onDevice(name: "llvmpipe" | "swiftshader", folders: readonly string[]) {
   // Kernels for GPUs take minutes to compile here; npm run test:variants has them.
   const exclude = process.env["SAFETAPE_ALL_FORMATS"] === undefined ? ["test/runs/gpu-kernels.test.ts"] : [];
+  // What a step does with its kernels is tested on both by npm run test:long.
+  if (name === "swiftshader" && process.env["SAFETAPE_LONG"] === undefined) exclude.push(...STEPS_ON_ONE);
   const driver = findDrivers().find((candidate) => candidate.name === name);
   return {
     ...shared,
@@ -66,6 +68,9 @@ function onDevice(name: "llvmpipe" | "swiftshader", folders: readonly string[]) 
     },
   };
 }
+
+/** Tests of whole steps, which `npm test` runs on one adapter. */
+const STEPS_ON_ONE = ["steps", "norms", "not-finite"].map((file) => `test/device/${file}.test.ts`);
 
 /** The tests in test/browser: Chromium and its SwiftShader, and Node on the same driver beside it. */
 const swiftshader = onDevice("swiftshader", ["device"]);

@@ -1,4 +1,4 @@
-import { compileKernels, compilePeerShaders, COMPILE_ENTRIES, COMPILE_PEERS } from "./isa/compile-all";
+import { compileKernels, compilePeerShaders, COMPILE_ENTRIES, COMPILE_PEERS, FIRST_CONSTANTS } from "./isa/compile-all";
 import { compileEntries } from "./isa/compile";
 import { constantsOf } from "./isa/entry";
 import { differences, missedBy, readMissed, writeMissed } from "./isa/missed";
@@ -20,6 +20,7 @@ const [, program = "", first, ...rest] = process.argv;
 async function main(): Promise<void> {
   if (first === COMPILE_ENTRIES) {
     const [kernel, ...words] = rest;
+    if (kernel === FIRST_CONSTANTS) return compileEntries("first constants");
     return compileEntries(kernel === undefined ? undefined : { kernel, words });
   }
   // What peers need loads only where they run.

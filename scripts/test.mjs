@@ -16,6 +16,9 @@ import { delimiter, join } from "node:path";
 
 const DRIVERS = { name: "Vulkan drivers", command: ["node", "scripts/ensure-vulkan.mjs", "--all"] };
 
+/** TypeScript 7, which checks in a third of the time; what lints and declares types needs TypeScript 5. */
+const TSC = ["node", "node_modules/typescript-7/bin/tsc", "-p"];
+
 /**
  * Checks in two lanes, which run at the same time; those of a lane run one after the other, as the package needs the build.
  * @type {Check[][]}
@@ -35,8 +38,8 @@ const LANES = [
       // It packs what the build above has made, which npm would build once more.
       env: { npm_config_ignore_scripts: "true" },
     },
-    { name: "types", command: ["tsc", "-p", "tsconfig.json"] },
-    { name: "types of the core without Node", command: ["tsc", "-p", "tsconfig.core.json"] },
+    { name: "types", command: [...TSC, "tsconfig.json"] },
+    { name: "types of the core without Node", command: [...TSC, "tsconfig.core.json"] },
   ],
 ];
 

@@ -14,6 +14,8 @@ const DISASSEMBLED: readonly Family[] = ["RDNA2", "RDNA3"];
 /** First argument of bench/isa.ts as the program that `runOnFamily` starts. */
 export const COMPILE_ENTRIES = "--compile-entries";
 export const COMPILE_PEERS = "--compile-peers";
+/** In place of a filter: each entry with the constants alone that it has first. */
+export const FIRST_CONSTANTS = "--first-constants";
 
 /** What a family's compiler made of something. */
 export interface Compiled<Of> {

@@ -101,6 +101,7 @@ function copySharedMemory(): void {
   const { writeBuffer } = prototype;
   prototype.writeBuffer = function (buffer, offset, data, start, size) {
     const copied = data instanceof Uint8Array && data.buffer instanceof SharedArrayBuffer ? data.slice() : data;
-    writeBuffer.call(this, buffer, offset, copied, start, size);
+    // Without memory that threads share.
+    writeBuffer.call(this, buffer, offset, copied as BufferSource, start, size);
   };
 }

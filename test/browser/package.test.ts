@@ -9,6 +9,7 @@ import { serve } from "../../scripts/serve.mjs";
 import { ENTRIES, nodeSourceOf } from "../../scripts/subpaths.mjs";
 import { CLASSES_OF, publishedFolder } from "../support/published";
 import { startChromium } from "./support/chromium";
+import { itLong } from "../support/long";
 
 const run = promisify(execFile);
 const NPM = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
@@ -158,7 +159,7 @@ describe("the packed package, installed", () => {
     await expectSurfaceOfNode(await surfaceOf(path, "surface.js"));
   });
 
-  it("trains a step in Chromium when Vite has built it, to the same loss but for rounding", async () => {
+  itLong("trains a step in Chromium when Vite has built it, to the same loss but for rounding", async () => {
     const text = `import ${NAMES} from "safetape";import { Batches } from "safetape/data";${IMPORTS}${STEP}${SURFACE}
       globalThis.result = step().catch(String);
       globalThis.surface = globalThis.result.then(() => surface(${ENTRY_OBJECT}));`;

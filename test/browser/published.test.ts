@@ -12,14 +12,17 @@ import { tinyRun } from "./pages/tiny-run";
 import type { TinyRun } from "./pages/tiny-run";
 import { caller, startSession } from "./support/session";
 import type { Caller, Session } from "./support/session";
+import { isLong, itLong } from "../support/long";
 
 /** The golden run whose adapter is also saved as downloads. */
 const DOWNLOADED = "bert-lora";
 /** Golden runs of the families that differ most, or all in `npm run bench:browser`: Node runs all of them on the same driver. */
 const UNLIKE = new Set([DOWNLOADED, "gpt2-full", "llama-ia3", "flan-t5-lora", "vit-lora"]);
+/** Those of `npm test`. */
+const FEW = new Set([DOWNLOADED, "flan-t5-lora"]);
 const ALL = process.env["SAFETAPE_BROWSER_CASES"] === "all";
 const GOLDEN = [DOWNLOADED, ...readdirSync("test/golden").filter((name) => name !== DOWNLOADED)].filter(
-  (name) => ALL || UNLIKE.has(name),
+  (name) => ALL || (isLong ? UNLIKE : FEW).has(name),
 );
 const LARGE = 100 * 2 ** 20;
 /** Decimals of losses and logits that must agree between Chromium and Node. */
@@ -114,7 +117,7 @@ describe("the published bundle in Chromium", () => {
     logits.forEach((value, i) => expect(value).toBeCloseTo(predictions[i]!, RUN_DIGITS));
   });
 
-  it("gives the same losses in a hidden, throttled tab, where no wait depends on timers", async () => {
+  itLong("gives the same losses in a hidden, throttled tab, where no wait depends on timers", async () => {
     const tab = await session.open("published", await session.chromium.openTab());
     const front = await session.chromium.openTab();
     await front.bringToFront();
@@ -139,7 +142,7 @@ describe("the published bundle in Chromium", () => {
     expectSameRun(again);
   });
 
-  it("rejects with DeviceError if the driver crashes during a run; a new engine trains as before", async () => {
+  itLong("rejects with DeviceError if the driver crashes during a run; a new engine trains as before", async () => {
     const crashing = await session.open("published");
     await crashing.exposeFunction("atSecondStep", () => session.chromium.crashGpu());
     const { name, error, again } = await caller<PublishedPage>(crashing)("loss", ["crash"]);

@@ -5,10 +5,11 @@ import { servePages } from "../browser/support/session";
 import type { PageServer } from "../browser/support/session";
 import { writeGoldenStart } from "../support/golden-start";
 import { publishedFolder } from "../support/published";
+import { some } from "../support/long";
 import { openInDeno } from "./deno";
 import type { DenoPage } from "./deno";
 
-const GOLDEN = ["bert-lora", "llama-lora"];
+const GOLDEN = some(["llama-lora", "bert-lora"], 2);
 
 let server: PageServer;
 let deno: DenoPage<PublishedPage>;

@@ -5,6 +5,7 @@ import { GOLDEN_LIMITS } from "../../scripts/golden-file";
 import type { GoldenErrors } from "../../scripts/golden-file";
 import { openDirectory } from "../../src/node/directory";
 import { useEngine } from "../support/engine";
+import { some } from "../support/long";
 
 /** Of the runs of families, one of each and DoRA. */
 const OF_FAMILIES = /-left$|^deberta-v3-lora$|^qwen2-dora$|^swin/;
@@ -20,7 +21,7 @@ const CASES = isSlow
 const engine = await useEngine();
 
 describe("golden runs of float64 PyTorch", () => {
-  it.each(CASES)("are reproduced: %s", async (name) => {
+  it.each(some(CASES, isSlow ? 3 : 2))("are reproduced: %s", async (name) => {
     const { errors } = await runGolden(engine, await openDirectory(name));
     // Object.keys forgets the type of the keys.
     for (const key of Object.keys(GOLDEN_LIMITS) as (keyof GoldenErrors)[]) {

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
-import { compileKernels } from "../../bench/isa/compile-all";
+import { compileKernels, FIRST_CONSTANTS } from "../../bench/isa/compile-all";
 import type { CompiledAll } from "../../bench/isa/compile-all";
 import type { Entry } from "../../bench/isa/entry";
 import { heavyBlocks, hottest, readMachineCode, streamingBlocks } from "../../bench/isa/machine-code";
@@ -8,11 +8,12 @@ import { differences, missedBy, readMissed } from "../../bench/isa/missed";
 import { BOUNDED, rowsOf } from "../../bench/isa/rows";
 import { missingTool } from "../../bench/isa/toolchain";
 import { bundleProgram } from "../../scripts/bundle-program.mjs";
+import { isLong as hasWholeSuites } from "../support/long";
 
 const missing = missingTool();
 const reason = missing === undefined ? "" : ` (skipped: ${missing})`;
 const TEN_MINUTES = 600_000;
-/** Whether all bounded families are compiled for, as by `npm run test:isa`: each takes a minute. */
+/** Whether all bounded families are compiled for, as by `npm run test:isa`: each takes a minute. `npm test` takes one, and few constants. */
 const isLong = process.env["SAFETAPE_ALL_GPUS"] !== undefined;
 const FAMILIES = isLong ? BOUNDED : BOUNDED.filter((family) => family === "RDNA3");
 
@@ -21,7 +22,8 @@ describe.skipIf(missing !== undefined)(`machine code for AMD's GPUs${reason}`, (
 
   beforeAll(async () => {
     const program = await bundleProgram("bench/isa.ts");
-    ({ compiled } = await compileKernels({ program, families: FAMILIES }));
+    const filter = isLong || hasWholeSuites ? [] : [FIRST_CONSTANTS];
+    ({ compiled } = await compileKernels({ program, families: FAMILIES }, filter));
   }, TEN_MINUTES);
 
   it("is made of every entry of every kernel", () => {

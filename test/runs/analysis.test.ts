@@ -19,6 +19,7 @@ import { parseJson } from "../support/json";
 import { TOKENIZERS, writeModel, writeSentiment } from "../support/model-folder";
 import { layerCount, tiny } from "../support/tiny";
 import type { Config } from "../support/tiny";
+import { itLong } from "../support/long";
 
 const engine = await useEngine();
 const { subject, batches } = await goldenSubject(engine, exact.batches);
@@ -172,7 +173,7 @@ describe("safetape analyze", () => {
     expect(pictures(out, "contribution")).toEqual(["contribution.csv", "contribution.json", "contribution.svg"]);
   });
 
-  it("landscape compares LoRA with a policy, and hessian compares the saved adapters", async () => {
+  itLong("landscape compares LoRA with a policy, and hessian compares the saved adapters", async () => {
     const [out, later] = [path("landscape"), path("hessian")];
     const freeze = `{"policy": "fixed", "freezes": [{"beforeStep": 1, "tensors": ["layer.0."]}]}`;
     interface Landscape extends Config {
@@ -193,7 +194,7 @@ describe("safetape analyze", () => {
     expect(svg).toContain("eigenvalue of the loss");
   });
 
-  it("sensitivity trains once for each sensitivity, and tells when each matrix froze", async () => {
+  itLong("sensitivity trains once for each sensitivity, and tells when each matrix froze", async () => {
     interface Runs extends Config {
       readonly runs: readonly { readonly sensitivity: string; readonly frozen: readonly { readonly step: number }[] }[];
     }

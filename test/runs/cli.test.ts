@@ -13,6 +13,7 @@ import { parseJson, readJson } from "../support/json";
 import { TOKENIZERS, writeModel, writeSentiment } from "../support/model-folder";
 import { layerCount, tiny } from "../support/tiny";
 import type { Config } from "../support/tiny";
+import { itLong } from "../support/long";
 
 const path = useFolder();
 
@@ -79,7 +80,7 @@ describe("safetape train", () => {
     expect(adapter.kind).toBe("lora");
   });
 
-  it("caches a frozen prefix, merges frozen adapters, and says so", async () => {
+  itLong("caches a frozen prefix, merges frozen adapters, and says so", async () => {
     const out = path("out");
     const data = ["--data", smallData(16), "--task", "sst2", "--epochs", "4", "--batch", "8"];
     const freeze = `{"policy": "fixed", "freezes": [{"beforeStep": 2, "tensors": ["layer.0.", "layer.1."]}]}`;
@@ -94,7 +95,7 @@ describe("safetape train", () => {
     expect(result.stderr).toMatch(/8\/8 .* cached 0\.[1-9] MB/);
   });
 
-  it("fine-tunes a language model on a text", async () => {
+  itLong("fine-tunes a language model on a text", async () => {
     const config = tiny.gpt2({ vocab_size: 700, n_layer: 2 });
     const model = await writeModel(path("model"), config, { tokenizer: TOKENIZERS.gpt2 });
     const text = path("text.txt");
@@ -161,7 +162,7 @@ describe("safetape train", () => {
     expect(result.stderr).toMatch(/new in this run: classifier/);
   });
 
-  it("evaluates MNLI on both of its dev sets", async () => {
+  itLong("evaluates MNLI on both of its dev sets", async () => {
     const header = Array.from({ length: 12 }, (_, i) => `c${i}`);
     header.splice(8, 2, "sentence1", "sentence2");
     header[11] = "gold_label";
@@ -229,7 +230,7 @@ describe("safetape train", () => {
     expect(readFileSync(join(out, "config.yaml"), "utf8")).not.toContain("overwrite");
   });
 
-  it("stops early and saves the best state", async () => {
+  itLong("stops early and saves the best state", async () => {
     const out = path("out");
     const data = smallData(16);
     const rates = ["--schedule", "three_rate", "--initial-lr", "0.1", "--lr", "0.4", "--final-lr", "0.2"];

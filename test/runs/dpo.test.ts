@@ -26,6 +26,7 @@ import { readJson } from "../support/json";
 import { answerSample, pairBatches, tinyPairs, tinyPreferences } from "../support/preferences";
 import { tiny, tinySamples } from "../support/tiny";
 import type { Config } from "../support/tiny";
+import { some } from "../support/long";
 
 interface Reference {
   readonly beta: number;
@@ -91,7 +92,10 @@ const relativeError = (actual: ArrayLike<number>, expected: readonly number[]): 
 };
 
 describe("DPO against float64", () => {
-  it.each(reference.cases.flatMap((each) => each.results.map((result) => ({ ...result, each, folder: each.folder }))))(
+  const results = reference.cases.flatMap((each) =>
+    each.results.map((result) => ({ ...result, each, folder: each.folder })),
+  );
+  it.each(some(results, 2))(
     "has the loss, the rewards and the gradients of $folder: $loss, smoothing $labelSmoothing",
     async ({ each, loss, labelSmoothing, value, rewards, gradients }) => {
       await ofCase(each, { loss: dpo({ beta, loss, labelSmoothing }) }, async (trainer, data) => {
@@ -210,7 +214,7 @@ describe("a run of DPO", () => {
     "full tuning": () => ({ adapter: full() }),
     "IPO, virtual tokens": () => ({ adapter: promptTuning({ tokens: 3 }), loss: dpo({ loss: "ipo" }) }),
   };
-  it.each(Object.keys(RESUMED))("resumes to the same bits: %s", async (name) => {
+  it.each(some(Object.keys(RESUMED), 2))("resumes to the same bits: %s", async (name) => {
     const make = RESUMED[name]!;
     const outcome = async (trainer: Trainer) => {
       await trainer.train();
@@ -250,7 +254,12 @@ describe("a run of DPO", () => {
   };
   /** The adapters that do not begin as the model, so that rewards do not begin at 0. */
   const OTHER_STARTS = ["prompt", "prefix_tuning", "p_tuning", "houlsby", "pfeiffer", "sora"];
-  it.each(ADAPTER_KINDS.filter((kind) => kind !== "meft"))("keeps the base as its reference: %s", async (kind) => {
+  it.each(
+    some(
+      ADAPTER_KINDS.filter((kind) => kind !== "meft"),
+      3,
+    ),
+  )("keeps the base as its reference: %s", async (kind) => {
     const adapter = makeAdapter({ kind, ...SMALL[kind] });
     const check = async (trainer: Trainer, data: PreferenceBatches): Promise<void> => {
       const before = await rewards(trainer, data);

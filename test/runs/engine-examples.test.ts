@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { itLong } from "../support/long";
 
 const EXAMPLES = "examples/engine";
 let printed: string[] = [];
@@ -32,7 +33,7 @@ it("spirals.mjs tells its spirals apart and draws them", async () => {
   expect(marked, "share of the second spiral").toBeLessThan(0.8);
 });
 
-it("char-gpt.mjs learns from a text and writes 200 characters", async () => {
+itLong("char-gpt.mjs learns from a text and writes 200 characters", async () => {
   process.argv = [...argv.slice(0, 2), "examples/data/sentiment/train.tsv", "40"];
   await import("../../examples/engine/char-gpt.mjs");
   const [, last] = /step 40: loss ([\d.]+)/.exec(printed.join("\n")) ?? [];
@@ -67,7 +68,7 @@ it("own-op.mjs checks its op and times it", async () => {
   ]);
 });
 
-it("freezing-rule.mjs compares a rule with SAFE on the same run", async () => {
+itLong("freezing-rule.mjs compares a rule with SAFE on the same run", async () => {
   process.argv = [...argv.slice(0, 2), "8"];
   await import("../../examples/engine/freezing-rule.mjs");
   expect(printed.map((line) => line.replace(/:.*/, ""))).toEqual(["never", "safe", "settled"]);

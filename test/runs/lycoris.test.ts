@@ -16,6 +16,7 @@ import { failure } from "../support/failure";
 import { readJson } from "../support/json";
 import { layerCount, tiny, tinyData } from "../support/tiny";
 import type { Config } from "../support/tiny";
+import { some } from "../support/long";
 
 interface Expected {
   readonly config: Config;
@@ -114,7 +115,7 @@ const ADAPTERS: Readonly<Record<string, () => Adapter>> = {
   OFT: () => oft({ blockSize: 4, targets: "all-linear" }),
 };
 
-describe.each(Object.entries(ADAPTERS))("%s", (_, make) => {
+describe.each(some(Object.entries(ADAPTERS), 2))("%s", (_, make) => {
   it.each([
     ["bert", "f16"],
     ["gpt2", "nf4"],

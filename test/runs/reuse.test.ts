@@ -31,6 +31,7 @@ import { memoryDirectory } from "safetape/data";
 import type { Adapter, Policy } from "safetape";
 import { useEngine } from "../support/engine";
 import { layerCount, tiny, tinyData } from "../support/tiny";
+import { some } from "../support/long";
 
 const engine = await useEngine();
 const STEPS = 8;
@@ -159,7 +160,7 @@ async function atTheSameTime(method: Method): Promise<Outcome[]> {
 }
 
 describe("a policy and an adapter that two runs share", () => {
-  it.each(Object.entries(METHODS))("give what fresh ones give: %s", async (_, make) => {
+  it.each(some(Object.entries(METHODS), 3))("give what fresh ones give: %s", async (_, make) => {
     const [fresh] = await oneAfterTheOther([make()]);
     // A policy's record is plain JSON with its name.
     const { name, mode } = fresh!.policy as { name: string; mode?: string };

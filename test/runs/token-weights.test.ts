@@ -21,6 +21,7 @@ import { readJson } from "../support/json";
 import { TOKENIZERS, writeModel } from "../support/model-folder";
 import { trainedValues } from "../support/tensors";
 import { tiny, tinySamples } from "../support/tiny";
+import { itLong } from "../support/long";
 
 interface Reference {
   readonly rows: readonly Readonly<Record<"ids" | "labels" | "weights", readonly number[]>>[];
@@ -204,7 +205,7 @@ describe("weights of tokens", () => {
   });
 });
 
-it("safetape train and its evaluation weigh the messages of a chat, with label smoothing", async () => {
+itLong("safetape train and its evaluation weigh the messages of a chat, with label smoothing", async () => {
   const config = tiny.gpt2({ vocab_size: 340, n_positions: 64, n_layer: 2, architectures: ["GPT2LMHeadModel"] });
   const model = await writeModel(path("gpt2"), config, { tokenizer: TOKENIZERS.gpt2 });
   const write = (...weights: readonly number[]): void => {
