@@ -53,7 +53,7 @@ export async function vit({ seed, smoke }) {
       new ImageBatches(smoke ? test.slice(0, 64) : test, model, { size: 100, shuffle: false }).restOfEpoch(),
     metrics: ({ predictions, labels }) => ({ accuracy: accuracy(predictions, labels) }),
     training: {
-      epochs: smoke ? 1 : 10,
+      epochs: smoke ? 1 : 6,
       optimizer: { learningRate: 1e-3, weightDecay: 0.05, maxGradNorm: 1 },
       schedule: { type: "cosine", warmupRatio: 0.05 },
     },

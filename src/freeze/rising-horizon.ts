@@ -1,0 +1,122 @@
+import * as v from "valibot";
+import { checkSchema } from "../io/json";
+import { checkOptions, FLAG, FROM_0, numbers, oneOf, WHOLE_FROM_1 } from "./check-options";
+import type { FreezeContext, FreezePolicy, ImportanceReference } from "./policy";
+
+export interface RisingHorizonOptions {
+  /** Growth of importance, as a share of all live layers' growth, that is given up for as large a share of the return. Default 0.5. */
+  readonly exchange?: number;
+  /** Scorings from which growth is estimated. Nothing freezes before there are as many. Default 4. */
+  readonly window?: number;
+  /** Standard errors that are added to a layer's growth: the noisier its scores, the later it freezes. Default 1. */
+  readonly margin?: number;
+  /** Steps between scorings. Default a twentieth of the run. */
+  readonly every?: number;
+  /** What CKA compares a layer's output with, as in SAFE. Default "original". */
+  readonly reference?: ImportanceReference;
+  /** Whether to subtract column means before CKA, as its definition does. Default true. */
+  readonly center?: boolean;
+}
+
+const ALLOWED = {
+  exchange: FROM_0,
+  window: numbers((value) => Number.isInteger(value) && value >= 3, "a whole number from 3"),
+  margin: FROM_0,
+  every: WHOLE_FROM_1,
+  reference: oneOf(["original", "own"]),
+  center: FLAG,
+};
+
+const HISTORY = v.array(
+  v.object({
+    step: v.number(),
+    scores: v.record(v.string(), v.number()),
+    growth: v.optional(v.record(v.string(), v.number())),
+    frozen: v.array(v.number()),
+  }),
+);
+
+/**
+ * Freezes from below, since memory and time follow the lowest live adapter alone. Every so many steps it estimates how fast the importance of
+ * each layer still grows (SAFE's 1 - CKA, least squares over the last `window` scorings, plus `margin` standard errors), and what
+ * each prefix of the live layers would return: the mean of its shares of the bytes and of the FLOPs that freezing all layers but the highest
+ * returns. The longest prefix freezes whose share of the growth is at most `exchange` times its share of the return.
+ *
+ * Both shares shrink alike as the run ends, so that the rule needs no schedule. The highest live layer is never frozen.
+ * Saves what SAFE saves for a prefix, earlier; the peak is that of the first `window` scorings.
+ * @throws ConfigError for options that make no sense.
+ */
+export function risingHorizon(options: RisingHorizonOptions = {}): FreezePolicy {
+  checkOptions("rising_horizon", options, ALLOWED);
+  const { exchange = 0.5, window = 4, margin = 1, every, reference = "original", center = true } = options;
+  return {
+    kind: "freezing",
+    name: "rising_horizon",
+    settings: { exchange, window, margin, every, reference, center },
+    usesImportance: reference,
+    mayFreeze: ({ layer }, layers) => typeof layer === "number" && layer < layers - 1,
+    start({ totalSteps }) {
+      const interval = every ?? Math.max(1, Math.floor(totalSteps / 20));
+      let history: v.InferOutput<typeof HISTORY> = [];
+      return {
+        isDue: ({ step }) => step > 0 && step % interval === 0,
+        async decide(context) {
+          const layers = [...context.live.keys()].sort((a, b) => a - b);
+          if (layers.length < 2) return [];
+          const importance = await context.importance({ center });
+          const scores = Object.fromEntries(layers.map((layer) => [layer, importance.get(layer) ?? 0]));
+          const past = [...history, { scores }].slice(-window).map((each) => each.scores);
+          const growth = past.length < window ? undefined : layers.map((layer) => growthOf(past, layer, margin));
+          const frozen = growth ? layers.slice(0, prefixLength(context, layers, growth, exchange)) : [];
+          const named = growth && { growth: Object.fromEntries(growth.map((value, i) => [layers[i]!, value])) };
+          history.push({ step: context.step, scores, ...named, frozen });
+          return tensorsOf(context, frozen);
+        },
+        record: () => ({ history }),
+        save: () => [...history],
+        restore(saved) {
+          history = checkSchema(HISTORY, saved, "the history of rising_horizon in a checkpoint");
+        },
+      };
+    },
+  };
+}
+
+const tensorsOf = ({ live }: FreezeContext, layers: readonly number[]): string[] =>
+  layers.flatMap((layer) => live.get(layer) ?? []);
+
+/** The slope of a layer's scores by scoring, plus standard errors of the slope; at least 0. */
+function growthOf(past: readonly Readonly<Record<string, number>>[], layer: number, margin: number): number {
+  const scores = past.map((each) => each[layer] ?? 0);
+  const middle = (scores.length - 1) / 2;
+  const mean = scores.reduce((sum, score) => sum + score, 0) / scores.length;
+  const spread = scores.reduce((sum, _, i) => sum + (i - middle) ** 2, 0);
+  const slope = scores.reduce((sum, score, i) => sum + (i - middle) * (score - mean), 0) / spread;
+  const residual = scores.reduce((sum, score, i) => sum + (score - mean - slope * (i - middle)) ** 2, 0);
+  return Math.max(0, slope + margin * Math.sqrt(residual / (scores.length - 2) / spread));
+}
+
+/** How many of the lowest live layers freeze. */
+function prefixLength(
+  context: FreezeContext,
+  layers: readonly number[],
+  growth: readonly number[],
+  exchange: number,
+): number {
+  const total = growth.reduce((sum, value) => sum + value, 0);
+  const returned = layers.map((_, length) => {
+    const { savedBytes, stateBytes, flops } = context.effect(tensorsOf(context, layers.slice(0, length)));
+    return { bytes: savedBytes + stateBytes, flops };
+  });
+  const most = returned.at(-1)!;
+  const share = (value: number, of: number): number => (of > 0 ? value / of : 0);
+  let given = 0;
+  let chosen = 0;
+  for (const [i, value] of growth.slice(0, -1).entries()) {
+    given += value;
+    const { bytes, flops } = returned[i + 1]!;
+    const gained = (share(bytes, most.bytes) + share(flops, most.flops)) / 2;
+    if (gained > 0 && share(given, total) <= exchange * gained) chosen = i + 1;
+  }
+  return chosen;
+}
