@@ -415,7 +415,7 @@ describe("the rising horizon", () => {
     const { state } = await decisions(scores.slice(0, 3));
     const resumed = risingHorizon({ every: 5 }).start({ layers: 4, totalSteps: 100, stepsPerEpoch: 10 });
     resumed.restore!(JSON.parse(JSON.stringify(state.save!())));
-    const effect = (tensors: readonly string[]) => ({ savedBytes: tensors.length, stateBytes: 0, flops: 0 });
+    const effect = ({ length }: readonly string[]) => ({ savedBytes: length, stateBytes: 0, flops: length });
     const last = { ...context(4, scores[3]!), effect };
     expect(await resumed.decide(last)).toEqual(["layer.0.a", "layer.1.a"]);
     expect(resumed.record!()).toMatchObject({ history: [{}, {}, {}, { frozen: [0, 1] }] });
