@@ -1224,6 +1224,19 @@ function scheduleFrom(options: Values<typeof TRAINING>): ScheduleOptions | Sched
   );
 }
 
+/** @throws UsageError for a setting of generation, other than its default, in a run that generates nothing. */
+export function checkGeneration({
+  generate,
+  ...options
+}: Values<typeof GENERATION> & { readonly generate: boolean }): void {
+  if (generate) return;
+  for (const [name, { fallback }] of Object.entries(GENERATION)) {
+    // The rest has the names of GENERATION, and more.
+    if (options[name as keyof typeof GENERATION] === fallback) continue;
+    throw new UsageError(`${flagOfName(name)} needs --generate.`, "Add --generate, or leave it out.");
+  }
+}
+
 /** The settings of beam search. */
 export function generationSettings(options: Values<typeof GENERATION>): GenerateOptions {
   const { maxNewTokens, beams, lengthPenalty, uniqueNgram } = options;

@@ -41,6 +41,7 @@ import {
   TRAIN,
   trainerSettings,
   wordNetFor,
+  checkGeneration,
 } from "./flags";
 import { SEARCH_FILE, searchOnce, shortened } from "./learning-rate-search";
 import { readOptions, UsageError, withFallbacks } from "./options";
@@ -77,6 +78,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const raw = trainingOptions(given);
   const options = readOptions(TRAIN, raw);
   const { task, model: modelPath, data: path, out: outPath, reportPng: png, patience, lrSearch } = options;
+  checkGeneration(options);
   trainerSettings(options.freeze, options); // Throws for wrong options before anything is loaded.
   const { fromScratch } = options;
   if (fromScratch && options.adapter !== "full") {

@@ -2,7 +2,7 @@ import * as v from "valibot";
 import { FileFormatError } from "../base/errors";
 import { checkFileName } from "./directory";
 import type { Directory, NewFile } from "./directory";
-import { jsonBytes, readJson } from "./json";
+import { readJson } from "./json";
 import { entryOf, partOf, readFloats, readHeader } from "./safetensors";
 import type { ElementRange } from "./safetensors";
 import { safetensorsContent } from "./safetensors-write";
@@ -165,10 +165,11 @@ export async function writeCheckpoint(
   beside: readonly NewFile[] = [],
   dtype = "float32",
 ): Promise<void> {
+  const { configBytes } = await import("./config-bytes");
   await directory.writeTogether([
     ...beside,
     { file: WEIGHTS_FILE, content: safetensorsContent(tensors) },
-    { file: CONFIG_FILE, content: jsonBytes(withDtype(config, dtype)) },
+    { file: CONFIG_FILE, content: configBytes(withDtype(config, dtype)) },
   ]);
 }
 

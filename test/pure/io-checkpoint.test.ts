@@ -164,6 +164,24 @@ describe("writeCheckpoint", () => {
     expect(Buffer.compare((await ours)!, (await theirs)!), "the files' bytes differ").toBe(0);
   });
 
+  test("writes as floats what transformers reads as floats alone, and whole numbers as they are", async () => {
+    const written = async (config: Record<string, unknown>): Promise<string> => {
+      const directory = memoryDirectory("m");
+      await writeCheckpoint(directory, config, [{ name: "x", shape: [1], data: Float32Array.of(1) }]);
+      return new TextDecoder().decode(await directory.read("config.json"));
+    };
+    const rope = { rope_type: "llama3", factor: 8, low_freq_factor: 1, original_max_position_embeddings: 8192 };
+    const gemma = { model_type: "gemma2", attn_logit_softcapping: 50, final_logit_softcapping: null, num_layers: 2 };
+    const text = await written({ ...gemma, rms_norm_eps: 1e-6, initializer_factor: 1, rope_scaling: rope });
+    for (const part of ['softcapping": 50.0,', 'final_logit_softcapping": null,', 'num_layers": 2,', 'eps": 0.000001,'])
+      expect(text).toContain(part);
+    for (const part of ['initializer_factor": 1.0,', 'factor": 8.0,', 'low_freq_factor": 1.0,', 'embeddings": 8192\n'])
+      expect(text).toContain(part);
+    // Of whole numbers DINOv2's is one, Swin v2's is not.
+    expect(await written({ model_type: "swinv2", mlp_ratio: 4 })).toContain('mlp_ratio": 4.0,');
+    expect(await written({ model_type: "dinov2", mlp_ratio: 4 })).toContain('mlp_ratio": 4,');
+  });
+
   test("leaves the directory as it was when a tensor cannot be read", async () => {
     const directory = memoryDirectory("m");
     await writeCheckpoint(directory, { version: 1 }, [{ name: "x", shape: [1], data: Float32Array.of(1) }]);
