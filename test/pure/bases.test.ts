@@ -1,4 +1,7 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { promisify } from "node:util";
 import { afterEach, describe, expect, it } from "vitest";
 import { loadTokenizer, maskingOf, memoryDirectory } from "safetape/data";
 import type { Tokenizer } from "safetape/data";
@@ -6,6 +9,7 @@ import { readData } from "../../examples/bases/data.mjs";
 import { blocksOf, idsOf, written } from "../../examples/bases/texts.mjs";
 import { byteLevel, learnMerges, wordPiece } from "../../examples/bases/vocabulary.mjs";
 import { failure } from "../support/failure";
+import { readJson } from "../support/json";
 import { useFolder } from "../support/folder";
 
 const path = useFolder();
@@ -52,6 +56,28 @@ describe("vocabularies of the bases", () => {
     expect(tokenizer.vocabularySize).toBeLessThanOrEqual(300);
     expect(ids.length).toBeLessThan(new TextEncoder().encode(text).length);
     expect(blocksOf(ids, 4).map(({ length }: Int32Array) => length)).toEqual(Array(Math.floor(ids.length / 4)).fill(4));
+  });
+});
+
+it("the base that ships has the weights that its record names", () => {
+  const record = readJson<{ readonly weights: string; readonly smoke: boolean }>("examples/bases/vit/base.json");
+  const sum = createHash("sha256").update(readFileSync("examples/bases/vit/model.safetensors")).digest("hex");
+  expect([record.weights, record.smoke]).toEqual([sum, false]);
+});
+
+describe("a study on real data", () => {
+  const study = async (...args: string[]): Promise<string> => {
+    const env = { ...process.env, FASHION_MNIST: path("nowhere") };
+    const run = promisify(execFile)(process.execPath, ["examples/studies/run.mjs", ...args], { env });
+    return (await failure(run, Error)).message;
+  };
+
+  it("says which file of the data is missing, and which studies there are, before it writes anything", async () => {
+    expect(await study("images", "--out", path("out"))).toMatch(
+      /nowhere.*cannot be read \(ENOENT\)\.\nInstall Debian's/,
+    );
+    expect(existsSync(path("out"))).toBe(false);
+    expect(await study("sounds")).toMatch(/There is no study "sounds"\.\nThe studies are images\./);
   });
 });
 
