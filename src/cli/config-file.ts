@@ -2,10 +2,10 @@ import { basename, dirname, extname, isAbsolute, join, relative, resolve } from 
 import { isMap, isScalar, isSeq, stringify } from "yaml";
 import type { Node, Pair, YAMLMap } from "yaml";
 import { SafetapeError } from "../base/errors";
-import { nearestNames } from "../base/nearest";
 import { oneLine } from "../io/json";
 import { openDirectory } from "../node/directory";
 import { COMMON } from "./flags";
+import { nearestOptions } from "./nearest-options";
 import { flagOf, texts, UsageError, withPaths } from "./options";
 import { checkPath } from "./paths";
 import { parseYaml } from "./yaml-file";
@@ -95,7 +95,7 @@ export function configOf(bytes: Uint8Array, path: string, { name: command, optio
     const word = isScalar(key) ? String(key.value) : "";
     const name = names.get(folded(word));
     if (name === undefined) {
-      const nearest = nearestNames(word, Object.values(options).map(keyOf));
+      const nearest = nearestOptions(word, Object.values(options).map(keyOf));
       throw new UsageError(
         `${where}: ${command} has no option ${JSON.stringify(oneLine(word))}.`,
         `The nearest are ${nearest.join(", ")}; safetape ${command} --help lists all.`,

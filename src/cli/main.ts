@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 import { cac } from "cac";
 import { SafetapeError } from "../base/errors";
-import { nearestNames } from "../base/nearest";
 import { COMMANDS } from "./commands";
 import type { Command } from "./commands";
 import type { ConfigFile } from "./config-file";
 import { PLUGIN } from "./flags";
 import { refusalInFlags } from "./in-flags";
+import { nearestOptions } from "./nearest-options";
 import { addOptions, flagOf, negated, UsageError, withNegativeValues, withoutTakenBack } from "./options";
 import type { OptionSet, RawOptions } from "./options";
 import { checkPaths } from "./paths";
@@ -62,7 +62,7 @@ function unknownOption(command: string, flag: string, options: OptionSet): Usage
   const known = flag.startsWith("--no-") ? flags.map(negated) : flags;
   return new UsageError(
     `${command} has no option ${flag}.`,
-    `The nearest are ${nearestNames(flag, known).join(", ")}; safetape ${command} --help lists all.`,
+    `The nearest are ${nearestOptions(flag, known).join(", ")}; safetape ${command} --help lists all.`,
   );
 }
 

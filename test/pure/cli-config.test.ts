@@ -1,6 +1,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { ELSEWHERE } from "../../src/cli/nearest-options";
+import { flagOf } from "../../src/cli/options";
 import { COMMANDS } from "../../src/cli/commands";
 import { configText, withConfigFile } from "../../src/cli/config-file";
 import { RECIPES } from "../../src/cli/recipes";
@@ -138,6 +140,13 @@ freeze: { policy: upper_layers, count: 2 }
       const keys = Object.values(options).map(({ usage }) => usage.split(" ")[0]!.replaceAll("-", ""));
       expect(new Set(keys).size, name).toBe(keys.length);
     }
+  });
+
+  it("is told by the name that it has here where another tool's is given", () => {
+    const known = new Set(
+      COMMANDS.flatMap(({ options }) => Object.values(options).map((option) => flagOf(option).replace("--", ""))),
+    );
+    expect(Object.values(ELSEWHERE).filter((name) => !known.has(name))).toEqual([]);
   });
 
   it("has paths from its own folder wherever the help says that an option is one", () => {

@@ -229,6 +229,13 @@ describe("wrong use of the command line", () => {
     ["a run without a record", ["report", "examples/model"], 1, /no file run\.json/],
     ["no task", ["train", "--model", "examples/model"], 2, /--task is missing/],
     ["too few rates", [...TRAIN, "--lr-search", "1e-3,1e-2"], 2, /--lr-search is 1e-3,1e-2/],
+    [
+      "transformers' name of an option",
+      [...TRAIN, "--learning-rate", "1"],
+      2,
+      /^train has no .*\nThe nearest are --lr, /,
+    ],
+    ["PEFT's name of an option", [...TRAIN, "-r", "4"], 2, /^train has no .*\nThe nearest are --rank, /],
     ["beams for no texts", [...TRAIN, "--beams", "2"], 2, /--beams needs --generate/],
     ["a rate and rates", [...TRAIN, "--lr", "1", "--lr-search", "1,2,3,4,5"], 2, /exclude each other/],
     ["an unknown recipe", ["train", "--recipe", "safe/bert-base/cola/loora"], 2, /no recipe .*loora/],
