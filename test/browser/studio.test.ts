@@ -1,16 +1,19 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { unzipSync } from "fflate";
+import { chromium } from "playwright-core";
 import { classify, loadAdapter, loadModel } from "safetape";
 import { loadTokenizer, memoryDirectory } from "safetape/data";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { useEngine } from "../support/engine";
 import { useSharedFolder } from "../support/folder";
+import { chromiumPath } from "./support/chromium";
 import {
   checkAccessible,
   checkWidth,
   giveData,
   makeSmall,
   openExample,
+  planExample,
   press,
   startStudio,
   take,
@@ -130,5 +133,18 @@ describe("the studio", { timeout: TEST_MS }, () => {
     await giveData(page, [path("reviews.tsv")]);
     expect(problems).toEqual([]);
     await page.context().close();
+  });
+
+  it("says what to do in this browser where there is no WebGPU, and plans all the same", async () => {
+    const plain = await chromium.launch({ executablePath: chromiumPath(), args: ["--no-sandbox", "--disable-gpu"] });
+    const page = await plain.newPage();
+    await page.goto(studio.server.url);
+    await page.waitForSelector("#model .fact");
+    expect(await page.innerText("#model .fact")).toMatch(
+      /^Training needs WebGPU\..*In Chrome or Edge, turn on graphics/,
+    );
+    await planExample(page, path("reviews.tsv"));
+    expect(await page.innerText("#plan h3")).toMatch(/GPU memory of a step: [\d.]+ MB/);
+    await plain.close();
   });
 });

@@ -112,5 +112,5 @@ export function showPicture(place: Element, svg: string): void {
     part.removeAttribute("aria-label");
     part.removeAttribute("aria-description");
   }
-  place.replaceChildren(document.importNode(documentElement, true));
+  place.replaceChildren(document.adoptNode(documentElement));
 }

@@ -23,6 +23,8 @@ export class Studio {
   form: PlanForm | undefined;
   plan: PlanFacts | undefined;
   run: RunFacts | undefined;
+  /** Whether the run's adapter is among the user's downloads. */
+  isTaken = false;
   /** Whether the worker is at something long, during which other steps cannot change anything. */
   isBusy = false;
   readonly listeners: ((event: StudioEvent) => void)[] = [];
@@ -54,6 +56,13 @@ export class Studio {
       this.isBusy = false;
       this.onChange();
     }
+  }
+
+  /** Whether something may take the place of the run, which a user who has not taken its adapter away is asked. */
+  mayReplaceRun(): boolean {
+    return (
+      !this.run || this.isTaken || confirm("The trained adapter was not taken away, and this takes its place. Go on?")
+    );
   }
 
   showFault({ fault }: StudioError, remedies: readonly HTMLElement[] = []): void {

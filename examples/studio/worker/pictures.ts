@@ -1,6 +1,9 @@
 // Figures in the report's style, as text that the page inserts.
 import * as Plot from "@observablehq/plot";
-import { figures } from "../../../src/report/figures/index";
+import { adapterFigure } from "../../../src/report/figures/adapters";
+import { lossFigure } from "../../../src/report/figures/loss";
+import { memoryFigure } from "../../../src/report/figures/memory";
+import { learningRateFigure, timeFigure } from "../../../src/report/figures/steps";
 import type { RunRecord } from "../../../src/report/record";
 import { COLOURS, figure, inlineSvg, panel, xAxis, yAxis } from "../../../src/report/svg";
 import type { Figure } from "../../../src/report/svg";
@@ -11,8 +14,12 @@ const pictureOf = (drawn: Figure): Picture => {
   return { name, title, caption, svg: inlineSvg(drawn) };
 };
 
-/** The figures of a run so far, as its report has them. */
-export const runPictures = (record: RunRecord): Picture[] => figures(record).map(pictureOf);
+/** Draws the figures of a run so far, each when it is called: undefined for one that there is nothing to draw of. */
+export const runDrawings = (record: RunRecord): (() => Picture | undefined)[] =>
+  [lossFigure, memoryFigure, adapterFigure, timeFigure, learningRateFigure].map((draw) => () => {
+    const drawn = draw(record);
+    return drawn && pictureOf(drawn);
+  });
 
 /** How many rows have how many tokens. @param lengths in ascending order. */
 export function lengthsPicture(lengths: readonly number[]): Picture {

@@ -19,7 +19,7 @@ import { Trainer } from "../../../src/train/trainer";
 import { version } from "../../../package.json";
 import type { EvaluationFacts, Metrics, PlanForm, RunFacts, StudioEvent } from "../protocol";
 import type { StudioData } from "./data";
-import { runPictures } from "./pictures";
+import { runDrawings } from "./pictures";
 import { adapterOf, policyOf, trainerSettings } from "./plan";
 
 /** Evaluations in the course of a run. */
@@ -27,8 +27,8 @@ const EVALUATIONS = 8;
 /** Milliseconds between two checkpoints, and between two reports to the page. */
 const CHECKPOINT_MS = 5_000;
 const REPORT_MS = 100;
-/** Figures are drawn at most so often, and take at most a tenth of the time. */
-const PICTURE_MS = 1_000;
+/** A figure is drawn at most so often, one after the other, and takes at most a tenth of the time. */
+const PICTURE_MS = 300;
 const PICTURE_SHARE = 10;
 /** Steps over which the time that is left is estimated. */
 const RECENT = 20;
@@ -77,6 +77,8 @@ export class Run {
   #weights: AdapterWeights | undefined;
   #lastCheckpoint = performance.now();
   #nextPicture = 0;
+  /** Figures drawn so far: each time the next one is. */
+  #pictures = 0;
   /** Whether the storage refused a checkpoint: it is asked again only where the user pauses or stops. */
   #isStorageFull = false;
 
@@ -161,6 +163,7 @@ export class Run {
           device = trainer.options.model.engine.device;
           const text = `The GPU was lost and is back: the run went on at step ${report.step}, with the same numbers.`;
           emit({ type: "notice", text });
+          emit({ type: "progress", text: "Training ..." });
         }
         const now = performance.now();
         recent.push((now - last) / 1000);
@@ -206,8 +209,7 @@ export class Run {
       this.#confusion = confusionOf(evaluation, data.labelNames.length);
     }
     await this.#save(true);
-    this.#nextPicture = 0;
-    this.#draw();
+    this.#draw(true);
     return this.facts;
   }
 
@@ -262,10 +264,17 @@ export class Run {
     return this.#weights;
   }
 
-  #draw(): void {
+  /** Draws the next figure, or all of them at the end. */
+  #draw(areAll = false): void {
     const start = performance.now();
-    if (start < this.#nextPicture || this.#reports.length === 0) return;
-    for (const picture of runPictures(this.record())) this.options.emit({ type: "picture", picture });
+    if ((start < this.#nextPicture && !areAll) || this.#reports.length === 0) return;
+    const record = this.record();
+    const drawings = runDrawings(record);
+    const chosen = areAll ? drawings : [drawings[this.#pictures++ % drawings.length]!];
+    for (const draw of chosen) {
+      const picture = draw();
+      if (picture) this.options.emit({ type: "picture", picture });
+    }
     const end = performance.now();
     this.#nextPicture = end + Math.max(PICTURE_MS, PICTURE_SHARE * (end - start));
   }

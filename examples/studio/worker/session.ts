@@ -121,7 +121,6 @@ export class Session implements Api {
   async measure(form: PlanForm): Promise<void> {
     const engine = await this.#opened();
     const data = this.#needed(this.#data, "data");
-    this.#closeRun();
     this.#secondsPerStep = await Run.measure({ engine, data, form, emit: this.emit });
   }
 
@@ -129,7 +128,8 @@ export class Session implements Api {
     const data = this.#needed(this.#data, "data");
     const model = this.#needed(this.#model, "a model");
     const engine = await this.#opened();
-    this.#closeRun();
+    // A lock that is let go is not free at once.
+    this.#closeRun(true);
     await this.#lock();
     this.#form = form;
     const checkpoints = await this.#storeRun(model, data, form);
@@ -172,12 +172,15 @@ export class Session implements Api {
 
   async continueRun(files?: readonly GivenFile[]): Promise<RunFacts> {
     const folder = await storedFolder(RUN);
-    const { source, paths, isExample, mapping, form } = await readJson(folder, RUN_FILE, STORED);
+    const { model, source, paths, isExample, mapping, form } = await readJson(folder, RUN_FILE, STORED);
     if (!this.#run) {
-      if (source.kind === "files" && !files) {
-        throw new ConfigError("The run's model is not in this browser's storage.", "Give its folder again.");
+      // The user may have opened it already, with a token that is not stored. Another model is refused by the checkpoint.
+      if (files || this.#model?.facts.name !== model) {
+        if (source.kind === "files" && !files) {
+          throw new ConfigError("The run's model is not in this browser's storage.", "Give its folder again.");
+        }
+        await this.openModel(source.kind === "files" ? { kind: "files", files: files! } : source);
       }
-      await this.openModel(source.kind === "files" ? { kind: "files", files: files! } : source);
       const data = await storedFolder(RUN, "data");
       const given = await Promise.all(
         paths.map(async (path, i) => {
@@ -307,7 +310,7 @@ export class Session implements Api {
     throw new ConfigError(`There is not yet ${what}.`, "Take the steps in their order.");
   }
 
-  /** @param isGoingOn whether the same run is opened again, so that its lock stays. */
+  /** @param isGoingOn whether this tab goes on to train, so that its lock stays. */
   #closeRun(isGoingOn = false): void {
     this.#run?.dispose();
     this.#run = undefined;

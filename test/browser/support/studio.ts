@@ -62,7 +62,7 @@ export async function startStudio(): Promise<StudioSession> {
       });
       context.on("request", (request) => requests.push(request.url()));
       // A reload in the middle of training asks whether to leave.
-      page.on("dialog", (dialog) => void dialog.accept());
+      page.on("dialog", (dialog) => void dialog.accept().catch(() => undefined));
       // SwiftShader compiles the kernels of a run for a quarter of a minute, and for minutes beside other work.
       page.setDefaultTimeout(STEP_MS);
       await page.goto(server.url);

@@ -10,6 +10,9 @@ const TASKS: Readonly<Record<string, string>> = {
   answer: "Write answers",
 };
 
+/** Columns that are to be guessed. */
+const GUESSED = { text: -1, pair: -1, label: -1 } as const;
+
 export function dataStep(studio: Studio): Step {
   const mapping = h("div", { class: "row" });
   const problems = h("div");
@@ -21,6 +24,7 @@ export function dataStep(studio: Studio): Step {
   let drawn: DataFacts | undefined;
 
   const read = (files: readonly GivenFile[] | undefined): void => {
+    if (!studio.mayReplaceRun()) return;
     void studio.attempt(async () => {
       studio.say("Reading the files ...");
       took(await studio.client.call("openData", files));
@@ -33,7 +37,7 @@ export function dataStep(studio: Studio): Step {
   };
   const remap = (change: Partial<Mapping>): void => {
     const { data } = studio;
-    if (!data) return;
+    if (!data || !studio.mayReplaceRun()) return;
     void studio.attempt(async () => took(await studio.client.call("mapData", { ...data.mapping, ...change })));
   };
 
@@ -107,7 +111,9 @@ function controls({ mapping, columns, devFile }: DataFacts, remap: (change: Part
         choice(options, String(mapping[key]), (value) => remap({ [key]: Number(value) })),
       );
     const isClass = mapping.task === "classify";
-    const task = h("select", { onchange: () => remap({ task: task.value === "answer" ? "answer" : "classify" }) });
+    const task = h("select", {
+      onchange: () => remap({ task: task.value === "answer" ? "answer" : "classify", ...GUESSED }),
+    });
     setChoices(task, Object.entries(TASKS), mapping.task);
     const header = h("input", { type: "checkbox", onchange: () => remap({ header: header.checked }) });
     header.checked = mapping.header;

@@ -29,6 +29,7 @@ export function modelStep(studio: Studio): Step {
   const next = button("Next: data", () => studio.go("data"), { class: "primary", disabled: true });
 
   const open = (source: ModelSource): void => {
+    if (!studio.mayReplaceRun()) return;
     void studio.attempt(async () => {
       studio.say("Opening the model ...");
       studio.model = await studio.client.call("openModel", source);

@@ -35,6 +35,9 @@ const OFFERS: readonly Offer[] = [
   },
 ];
 
+/** What has the adapter in it. */
+const IS_ADAPTER: readonly Take[] = ["adapter", "merged", "gguf"];
+
 export function takeStep(studio: Studio): Step {
   const items = OFFERS.map((offer) => {
     const take = button(
@@ -44,6 +47,7 @@ export function takeStep(studio: Studio): Step {
           studio.say(`Making ${offer.label} ...`);
           const file = await studio.client.call("take", offer.what);
           download(file);
+          if (IS_ADAPTER.includes(offer.what)) studio.isTaken = true;
           studio.say(`${file.name} is among your downloads.`);
         }),
       { "data-id": offer.what },

@@ -19,6 +19,7 @@ export function trainStep(studio: Studio): Step {
   const start = button("Start training", () => void begin(), { class: "primary", "data-id": "start" });
   const pause = button("Pause", () => toggle(), { "data-id": "pause" });
   const stop = button("Stop and keep", () => void studio.client.call("stop"), { "data-id": "stop" });
+  const goOn = button("Go on from here", () => void continueRun(), { "data-id": "go-on" });
   const next = button("Next: try it", () => studio.go("try"), { class: "primary" });
   const element = h(
     "div",
@@ -29,7 +30,7 @@ export function trainStep(studio: Studio): Step {
       "Training runs in a worker: this page may be hidden meanwhile. The run is saved in this browser every few seconds.",
     ),
     offer,
-    h("p", { class: "buttons" }, start, pause, stop, next),
+    h("p", { class: "buttons" }, start, pause, stop, goOn, next),
     progress,
     numbers,
     notices,
@@ -38,7 +39,7 @@ export function trainStep(studio: Studio): Step {
 
   async function begin(): Promise<void> {
     const { form } = studio;
-    if (!form) return;
+    if (!form || !studio.mayReplaceRun()) return;
     await work(() => studio.client.call("train", form));
   }
 
@@ -46,8 +47,9 @@ export function trainStep(studio: Studio): Step {
   async function work(train: () => Promise<RunFacts>): Promise<void> {
     for (const place of [notices, pictures, numbers, offer]) fill(place);
     places.clear();
+    waiting.clear();
     progress.value = 0;
-    studio.run = undefined;
+    [studio.run, studio.isTaken] = [undefined, false];
     await studio.attempt(
       async () => {
         state = "running";
@@ -85,12 +87,14 @@ export function trainStep(studio: Studio): Step {
     start.textContent = studio.run ? "Train again" : "Start training";
     pause.disabled = stop.disabled = state === "idle";
     pause.textContent = state === "paused" ? "Go on" : "Pause";
+    goOn.hidden = state !== "idle" || !studio.run || studio.run.hasEnded;
+    goOn.disabled = studio.isBusy;
     next.disabled = !studio.run;
   }
 
   function receive(event: StudioEvent): void {
     if (event.type === "notice") notices.append(h("li", {}, event.text));
-    if (event.type === "picture") showPictureOf(event.picture);
+    if (event.type === "picture") queue(event.picture);
     if (event.type === "evaluated") {
       const words = Object.entries(event.metrics).map(([name, value]) => `${name} ${metric(name, value)}`);
       notices.append(h("li", {}, `Step ${event.step}: ${words.join(", ")}`));
@@ -116,6 +120,22 @@ export function trainStep(studio: Studio): Step {
         described,
       ),
     );
+  }
+
+  /** Figures that wait for a frame of their own, so that none of the page's tasks is long. */
+  const waiting = new Map<string, Picture>();
+
+  function queue(picture: Picture): void {
+    if (waiting.size === 0) requestAnimationFrame(showNext);
+    waiting.set(picture.name, picture);
+  }
+
+  function showNext(): void {
+    const [next] = waiting.values();
+    if (!next) return;
+    waiting.delete(next.name);
+    showPictureOf(next);
+    if (waiting.size > 0) requestAnimationFrame(showNext);
   }
 
   function showPictureOf({ name, title, svg, caption }: Picture): void {
