@@ -371,9 +371,10 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
     await page.getByLabel(/^GPU memory to fit into/).fill("0.005");
     await press(page, "Fit to my GPU");
     await said(page, /fits into 5/);
-    const fitted = await page.innerText("#plan h3");
-    expect(Number(/([\d.]+) MB/.exec(fitted)?.[1])).toBeLessThanOrEqual(5);
-    await page.getByLabel(/^GPU memory to fit into/).fill("0.0001");
+    await page.waitForFunction(
+      () => Number(/([\d.]+) MB/.exec(document.querySelector("#plan h3")?.textContent ?? "")?.[1]) <= 5,
+    );
+    await page.getByLabel(/^GPU memory to fit into/).fill("0.001");
     await press(page, "Fit to my GPU");
     await press(page, /^Use [\d.]+ GB/);
     await said(page, /fits into/);
@@ -394,6 +395,25 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
     expect(longest).toBeGreaterThan(0);
     expect(longest).toBeLessThan(50);
     await page.context().close();
+  });
+
+  it("trains on in a hidden tab, and shows the figures when it is seen again", async () => {
+    const tab = await studio.chromium.openTab();
+    await tab.goto(studio.server.url);
+    await planExample(tab, path("reviews.tsv"));
+    await makeSmall(tab, { batch: 8, steps: 3 });
+    await press(tab, "Train");
+    await press(tab, "Start training");
+    const front = await studio.chromium.openTab();
+    await front.bringToFront();
+    await expect.poll(() => tab.evaluate(() => document.visibilityState)).toBe("hidden");
+    const status = () => tab.evaluate(() => document.querySelector("[role=status]")?.textContent);
+    await expect.poll(status, { timeout: 400_000, interval: 1000 }).toMatch(/^Trained\. accuracy/);
+    expect(await tab.evaluate(() => document.visibilityState)).toBe("hidden");
+    await tab.bringToFront();
+    await expect.poll(() => tab.locator("#train .picture > svg").count()).toBeGreaterThanOrEqual(4);
+    await front.close();
+    await tab.close();
   });
 
   it("fetches a model from an address only when that is asked for", async () => {

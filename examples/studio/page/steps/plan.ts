@@ -64,7 +64,7 @@ export function planStep(studio: Studio): Step {
   const controls = h("div", { class: "grid" });
   const facts = h("div", { "aria-live": "polite" });
   const layers = h("div");
-  const budget = h("input", { type: "number", min: "0.1", step: "0.1", value: "4" });
+  const budget = h("input", { type: "number", min: "0.001", step: "any", value: "4" });
   const next = button("Train", () => studio.go("train"), { class: "primary", disabled: true });
   let drawn: PlanForm | undefined;
   let drawnPlan: PlanFacts | undefined;
@@ -118,7 +118,7 @@ export function planStep(studio: Studio): Step {
       ({ fault }) => {
         const least = /Give at least (\d+) bytes/.exec(fault.remedy)?.[1];
         if (least === undefined) return [];
-        const enough = Math.ceil(Number(least) / 1e8) / 10;
+        const enough = Math.ceil(Number(least) / 1e6) / 1000;
         const retry = (): void => {
           budget.value = String(enough);
           fit();
