@@ -61,8 +61,11 @@ export async function startStudio(): Promise<StudioSession> {
         if (message.type() === "error") problems.push(message.text());
       });
       context.on("request", (request) => requests.push(request.url()));
-      // A reload in the middle of training asks whether to leave.
-      page.on("dialog", (dialog) => void dialog.accept().catch(() => undefined));
+      // Dialogs of the browser would be answered by either of the two connections to it.
+      await page.addInitScript(() => {
+        globalThis.confirm = () => true;
+        addEventListener("beforeunload", (event) => event.stopImmediatePropagation());
+      });
       // SwiftShader compiles the kernels of a run for a quarter of a minute, and for minutes beside other work.
       page.setDefaultTimeout(STEP_MS);
       await page.goto(server.url);
