@@ -374,7 +374,7 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
     await page.waitForFunction(
       () => Number(/([\d.]+) MB/.exec(document.querySelector("#plan h3")?.textContent ?? "")?.[1]) <= 5,
     );
-    await page.getByLabel(/^GPU memory to fit into/).fill("0.001");
+    await page.getByLabel(/^GPU memory to fit into/).fill("0.0002");
     await press(page, "Fit to my GPU");
     await press(page, /^Use [\d.]+ GB/);
     await said(page, /fits into/);

@@ -64,7 +64,7 @@ export function planStep(studio: Studio): Step {
   const controls = h("div", { class: "grid" });
   const facts = h("div", { "aria-live": "polite" });
   const layers = h("div");
-  const budget = h("input", { type: "number", min: "0.001", step: "any", value: "4" });
+  const budget = h("input", { type: "number", min: "0.0001", step: "any", value: "4" });
   const next = button("Train", () => studio.go("train"), { class: "primary", disabled: true });
   let drawn: PlanForm | undefined;
   let drawnPlan: PlanFacts | undefined;
