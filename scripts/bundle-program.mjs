@@ -16,7 +16,8 @@ const SOURCES = ["src", "kernels", "bench", "scripts", "test"];
 function lastChange() {
   const files = SOURCES.flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
-      .filter((name) => /\.(?:ts|mjs|wgsl)$/.test(name))
+      // What tests write into test/.cache comes and goes.
+      .filter((name) => /\.(?:ts|mjs|wgsl)$/.test(name) && !name.startsWith(".cache"))
       .map((name) => join(ROOT, folder, name)),
   );
   return Math.max(...files.map((file) => statSync(file).mtimeMs));

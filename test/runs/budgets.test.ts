@@ -99,6 +99,7 @@ function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }
   if (adapter === "full" && comparesLayers) return /no original model to compare with/;
   if (PROMPTS.includes(adapter) && comparesLayers) return /no counterpart to compare with/;
   if (PROMPTS.includes(adapter) && ["aflora", "fixed", "upper_layers"].includes(policy)) return /has nothing to freeze/;
+  if (adapter === "prefix_tuning" && policy === "aflora") return /has nothing to freeze/;
   if (prefixCache && policy === "lora_prune") return /changes the base model/;
   if (prefixCache && policy === "adapter_drop") return /other layers/;
   if (prefixCache && PROMPTS.includes(adapter)) return /virtual tokens/;

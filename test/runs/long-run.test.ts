@@ -3,13 +3,12 @@ import { memoryDirectory } from "safetape/data";
 import { longRun, trainUntil } from "../../bench/support/long-run";
 import { sumBytes } from "../../src/gpu/ledger";
 import { useEngine } from "../support/engine";
-import { isLong } from "../support/long";
 
 const engine = await useEngine();
 
 // npm run bench:soak is the long form: 20,000 steps, with the heap and the size of the process measured as well.
 it("a run with freezes, changing lengths, evaluation and checkpoints holds the planned bytes, and resumes to the same bits", async () => {
-  const long = longRun(isLong ? 80 : 40);
+  const long = longRun(80);
   const readings: { readonly bytes: number; readonly planned: number; readonly buffers: number }[] = [];
   const whole = await trainUntil(engine, long.steps, memoryDirectory("whole"), long, (trainer) => {
     const { liveBytes: bytes, buffers, live } = engine.ledger;

@@ -10,7 +10,6 @@ import { Allocator } from "../support/allocator";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
 import { tiny } from "../support/tiny";
-import { itLong } from "../support/long";
 
 const CONFIG = tiny.bert({ num_hidden_layers: 2 });
 const SEED = 5;
@@ -106,51 +105,48 @@ describe("when the n-th allocation is refused, for every n", () => {
     result.dispose();
   });
 
-  itLong(
-    "a trainer, its steps, a longer batch, an evaluation and a freeze fail, and succeed later as if they had not",
-    async () => {
-      // A layer, and one tensor of another, beside which the others move together.
-      const frozen = (trainer: Trainer) =>
-        [...trainer.state.live.keys()].filter((name) => /layer\.0\.|layer\.1\..*query\.lora_A/.test(name));
-      const evaluated = [batchOf(12, 9)];
-      using plain = await Trainer.create(trainerOptions());
-      const steps = plain.steps();
-      const expected = [await steps.next(), await steps.next(), await steps.next()].map(({ value }) => value?.loss);
-      const answer = await plain.evaluate(evaluated);
-      const event = await plain.freeze(frozen(plain));
-      const last = (await steps.next()).value?.loss;
-      const tensors = await plain.state.snapshot();
-      plain.dispose();
+  it("a trainer, its steps, a longer batch, an evaluation and a freeze fail, and succeed later as if they had not", async () => {
+    // A layer, and one tensor of another, beside which the others move together.
+    const frozen = (trainer: Trainer) =>
+      [...trainer.state.live.keys()].filter((name) => /layer\.0\.|layer\.1\..*query\.lora_A/.test(name));
+    const evaluated = [batchOf(12, 9)];
+    using plain = await Trainer.create(trainerOptions());
+    const steps = plain.steps();
+    const expected = [await steps.next(), await steps.next(), await steps.next()].map(({ value }) => value?.loss);
+    const answer = await plain.evaluate(evaluated);
+    const event = await plain.freeze(frozen(plain));
+    const last = (await steps.next()).value?.loss;
+    const tensors = await plain.state.snapshot();
+    plain.dispose();
 
-      const makeTrainer = () => Trainer.create(trainerOptions());
-      const { result, refused } = await refuseEachUnchanged("a trainer", makeTrainer);
-      using trainer = result;
-      expect(refused, "allocations of a trainer").toBeGreaterThan(40);
-      const step = async () => (await trainer.steps().next()).value?.loss;
-      const first = await refuseEachUnchanged("the first step", step);
-      expect(first.refused, "allocations of a step of a known shape").toBe(0);
-      const losses = [first.result, await step()];
-      const longer = await refuseEachUnchanged("a step of a longer batch", step);
-      expect(longer.refused, "allocations of a new shape").toBeGreaterThan(3);
-      expect([...losses, longer.result]).toEqual(expected);
-      const evaluation = await refuseEachUnchanged("an evaluation", () => trainer.evaluate(evaluated));
-      expect(evaluation.refused).toBeGreaterThan(3);
-      expect(evaluation.result).toEqual(answer);
-      const before = engine.ledger.liveBytes;
-      const names = frozen(trainer);
-      const freeze = await refuseEach("a freeze", () => trainer.freeze(names), {
-        after: () => expect(engine.ledger.liveBytes, "after a refused freeze").toBeLessThanOrEqual(before),
-      });
-      expect(freeze.refused).toBeGreaterThan(0);
-      expect(freeze.result).toEqual(event);
-      expect(engine.ledger.live).toEqual(trainer.predictedBytes());
-      const afterFreeze = await refuseEachUnchanged("a step after a freeze and an evaluation", step);
-      expect(afterFreeze.result).toBe(last);
-      const snapshot = await refuseEachUnchanged("a snapshot", () => trainer.state.snapshot());
-      expect(snapshot.refused).toBe(snapshot.result.size);
-      expect(snapshot.result).toEqual(tensors);
-    },
-  );
+    const makeTrainer = () => Trainer.create(trainerOptions());
+    const { result, refused } = await refuseEachUnchanged("a trainer", makeTrainer);
+    using trainer = result;
+    expect(refused, "allocations of a trainer").toBeGreaterThan(40);
+    const step = async () => (await trainer.steps().next()).value?.loss;
+    const first = await refuseEachUnchanged("the first step", step);
+    expect(first.refused, "allocations of a step of a known shape").toBe(0);
+    const losses = [first.result, await step()];
+    const longer = await refuseEachUnchanged("a step of a longer batch", step);
+    expect(longer.refused, "allocations of a new shape").toBeGreaterThan(3);
+    expect([...losses, longer.result]).toEqual(expected);
+    const evaluation = await refuseEachUnchanged("an evaluation", () => trainer.evaluate(evaluated));
+    expect(evaluation.refused).toBeGreaterThan(3);
+    expect(evaluation.result).toEqual(answer);
+    const before = engine.ledger.liveBytes;
+    const names = frozen(trainer);
+    const freeze = await refuseEach("a freeze", () => trainer.freeze(names), {
+      after: () => expect(engine.ledger.liveBytes, "after a refused freeze").toBeLessThanOrEqual(before),
+    });
+    expect(freeze.refused).toBeGreaterThan(0);
+    expect(freeze.result).toEqual(event);
+    expect(engine.ledger.live).toEqual(trainer.predictedBytes());
+    const afterFreeze = await refuseEachUnchanged("a step after a freeze and an evaluation", step);
+    expect(afterFreeze.result).toBe(last);
+    const snapshot = await refuseEachUnchanged("a snapshot", () => trainer.state.snapshot());
+    expect(snapshot.refused).toBe(snapshot.result.size);
+    expect(snapshot.result).toEqual(tensors);
+  });
 
   it("a policy acts once in a step, when there is memory", async () => {
     const policies = () => [sparseAdapter({ keep: 0.5 }), safe({ every: 1, targetFreezeFraction: 0.5, tauT: 1 })];
