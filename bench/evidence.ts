@@ -11,20 +11,25 @@ import type { StudyEvidence } from "./evidence/study";
 const FOLDER = "bench/results/evidence";
 const STUDIES = ["images"];
 
-const parts: string[] = [];
-await loadPlugins(["examples/studies/fashion.mjs"]);
-for (const name of STUDIES) {
-  const folder = `${FOLDER}/${name}`;
-  if (!existsSync(folder)) continue;
-  parts.push(await section(await readEvidence(name, folder)));
-}
-const introduction =
+const INTRODUCTION =
   "# Evidence on real data\n\n" +
   "Made by `npm run bench:evidence` from the results of `npm run study:NAME`. Every figure is on the data's test part. Differences are " +
   "those of runs with the same seed; intervals and p are of Student's test for pairs, p corrected by Holm for the methods of a table. What " +
   "has p of 0.05 or more is not told apart. Memory is the ledger's, FLOPs those of the training steps, without scoring. " +
   "Cost is average memory times FLOPs, by the baseline's.";
-await writeFile("bench/results/evidence.md", `${[introduction, ...parts].join("\n\n")}\n`);
+
+try {
+  await loadPlugins(["examples/studies/fashion.mjs"]);
+  const parts: string[] = [];
+  for (const name of STUDIES.filter((study) => existsSync(`${FOLDER}/${study}`))) {
+    parts.push(await section(await readEvidence(name, `${FOLDER}/${name}`)));
+  }
+  await writeFile("bench/results/evidence.md", `${[INTRODUCTION, ...parts].join("\n\n")}\n`);
+} catch (error) {
+  // The message says what is missing, and which command makes it.
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}
 
 async function section(evidence: StudyEvidence): Promise<string> {
   const { name, study, missing, gpus, commits, sources } = evidence;
