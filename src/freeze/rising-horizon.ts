@@ -42,8 +42,8 @@ const HISTORY = v.array(
  * each prefix of the live layers would return: the mean of its shares of the bytes and of the FLOPs that freezing all layers but the highest
  * returns. The longest prefix freezes whose share of the growth is at most `exchange` times its share of the return.
  *
- * Both shares shrink alike as the run ends, so that the rule needs no schedule. The highest live layer is never frozen.
- * Saves what SAFE saves for a prefix, earlier; the peak is that of the first `window` scorings.
+ * What is left of the run scales growth and return alike, so that the rule needs no schedule. The highest live layer is never frozen.
+ * Saves what SAFE saves for a frozen prefix; the peak is that of the first `window` scorings.
  * @throws ConfigError for options that make no sense.
  */
 export function risingHorizon(options: RisingHorizonOptions = {}): FreezePolicy {
