@@ -90,7 +90,7 @@ function frozenShares(results: readonly RunResult[]) {
   });
 }
 
-/** Methods whose curves are drawn: the baseline and those with its adapter. */
+/** Colours of curves; as many methods are drawn. */
 const CURVE_COLOURS = [COLOURS.blue, COLOURS.vermilion, COLOURS.green, COLOURS.orange, COLOURS.pink, COLOURS.sky];
 
 /** Loss and memory by step, means over the seeds, of the baseline and of methods that freeze the same adapter. */
