@@ -97,7 +97,7 @@ async function prepare(ort: OnnxRuntime, { family, inputs, learn, attributes, na
 /** Lets queues write from memory that threads share, in which the runtime has everything; npm's `webgpu` refuses it. */
 function copySharedMemory(): void {
   const { prototype } = GPUQueue;
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- the function below calls it on its own queue
+  // oxlint-disable-next-line typescript/unbound-method -- the function below calls it on its own queue
   const { writeBuffer } = prototype;
   prototype.writeBuffer = function (buffer, offset, data, start, size) {
     const copied = data instanceof Uint8Array && data.buffer instanceof SharedArrayBuffer ? data.slice() : data;

@@ -89,9 +89,9 @@ function ignoreResults(): void {
 /** Calls `onPipeline` for every pipeline of any device, until the function that it returns is called. */
 function watchPipelines(onPipeline: (label: string, code: string, entryPoint: string | undefined) => void): () => void {
   const { prototype } = GPUDevice;
-  /* eslint-disable @typescript-eslint/unbound-method -- the functions below call them on their own device */
+  /* oxlint-disable typescript/unbound-method -- the functions below call them on their own device */
   const { createShaderModule, createComputePipeline, createComputePipelineAsync } = prototype;
-  /* eslint-enable @typescript-eslint/unbound-method */
+  /* oxlint-enable typescript/unbound-method */
   const modules = new WeakMap<GPUShaderModule, GPUShaderModuleDescriptor>();
   const note = ({ label = "", compute: { module, entryPoint } }: GPUComputePipelineDescriptor): void => {
     const { code = "", label: moduleLabel = "" } = modules.get(module) ?? {};

@@ -245,7 +245,10 @@ function adapterInfo({ info, features }: GPUAdapter): AdapterInfo {
 }
 
 /** The subgroup size, where kernels can use subgroups: they need a fixed size, and pointers as function parameters. */
-function subgroupOf({ wgslLanguageFeatures }: GPU, { info, features }: GPUAdapter): Pick<AdapterInfo, "subgroup"> {
+function subgroupOf({ wgslLanguageFeatures }: GPU, adapter: GPUAdapter): Pick<AdapterInfo, "subgroup"> {
+  const { features } = adapter;
+  // Older implementations do not say them.
+  const info: Partial<GPUAdapterInfo> = adapter.info;
   const { subgroupMinSize: least, subgroupMaxSize: most } = info;
   const isSupported = features.has("subgroups") && wgslLanguageFeatures.has("unrestricted_pointer_parameters");
   return isSupported && least !== undefined && least === most ? { subgroup: least } : {};

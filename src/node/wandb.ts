@@ -71,7 +71,7 @@ export async function wandbClient() {
 async function begun(init: () => Promise<WandbRun>): Promise<WandbRun> {
   const { error: write } = console;
   let said: string | undefined;
-  // eslint-disable-next-line no-console -- the client has no other way to say it, and says it with its query, over many lines
+  // oxlint-disable-next-line no-console -- the client has no other way to say it, and says it with its query, over many lines
   console.error = (message: unknown) => void (said ??= String(message).replace(/:\s*$/, ""));
   const thrown = new Promise<never>((_, reject) => process.setUncaughtExceptionCaptureCallback(reject));
   try {
@@ -89,7 +89,7 @@ async function begun(init: () => Promise<WandbRun>): Promise<WandbRun> {
       { cause },
     );
   } finally {
-    // eslint-disable-next-line no-console -- see above
+    // oxlint-disable-next-line no-console -- see above
     console.error = write;
   }
 }

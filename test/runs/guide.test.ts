@@ -164,7 +164,7 @@ describe.each(pages)("the guide's page $name", ({ name, blocks }) => {
       if (["js browser", "html"].includes(kind)) expect(syntaxErrors(block), `line ${block.line}`).toEqual([]);
       if (kind === "yaml") expect(() => configOf(bytes(block.code), name, commandNamed("train")!)).not.toThrow();
       if (kind === "bash") expect(unknownWords(block.code), `line ${block.line}`).toEqual([]);
-      // eslint-disable-next-line no-console -- reports what is not covered
+      // oxlint-disable-next-line no-console -- reports what is not covered
       console.info(`${name}.md:${block.line} is not run: ${UNRUN[kind]}`);
     }
   });

@@ -63,13 +63,11 @@ export class Claims {
   /** The token of a claim whose holder died, or "" where the claim is gone; undefined for a claim that is held. */
   async #staleToken(cell: string, generation: number): Promise<string | undefined> {
     const file = join(this.path, claimFile(cell, generation));
-    // Opened before it is looked at, since network file systems renew what they know of a file when it is opened.
-    const handle = await open(file, "r").catch(() => undefined);
-    if (!handle) return "";
-    const { mtimeMs } = await handle.stat().finally(() => handle.close());
+    const modified = await timeModified(file);
+    if (modified === undefined) return "";
     const holder = await readHolder(file);
     const hasDied = holder !== undefined && isGone(holder);
-    const isSilent = (await this.#now()) - mtimeMs > 1000 * this.staleSeconds;
+    const isSilent = (await this.#now()) - modified > 1000 * this.staleSeconds;
     return hasDied || isSilent ? (holder?.token ?? "unreadable") : undefined;
   }
 
@@ -158,6 +156,18 @@ async function generationsOf(path: string, cell: string): Promise<number[]> {
   const start = `${cell}.claim-`;
   const names = (await readdir(path)).filter((name) => name.startsWith(start));
   return names.map((name) => Number(name.slice(start.length))).filter(Number.isInteger);
+}
+
+/** When a file was modified, in ms since 1970; undefined where it is gone. */
+async function timeModified(file: string): Promise<number | undefined> {
+  // Opened before it is looked at, since network file systems renew what they know of a file when it is opened.
+  const handle = await open(file, "r").catch(() => undefined);
+  if (!handle) return undefined;
+  try {
+    return (await handle.stat()).mtimeMs;
+  } finally {
+    await handle.close();
+  }
 }
 
 /** Undefined for a claim that is being written, or gone. */

@@ -94,6 +94,6 @@ export class CachedRecord<T extends Tuned | Verdict> {
 
 /** Tells the owner of an engine what does not fail a run. */
 export function warn({ onWarning }: TuningOptions, message: string): void {
-  // eslint-disable-next-line no-console -- the default of a documented option
+  // oxlint-disable-next-line no-console -- the default of a documented option
   (onWarning ?? ((text: string) => console.warn(text)))(`safetape: ${message}`);
 }

@@ -66,7 +66,7 @@ export async function tinyRun(
 /** Evaluates code from a string. Returns "allowed" or the name of the error. */
 export function evalOutcome(): string {
   try {
-    // eslint-disable-next-line @typescript-eslint/no-implied-eval
+    // oxlint-disable-next-line typescript/no-implied-eval
     new Function("return 1");
     return "allowed";
   } catch (error) {

@@ -94,7 +94,7 @@ const html = (script: string): string =>
   `<script type="module" src="${script}.js"></script>`;
 
 // Functions of any parameters can be assigned to `any[]` only.
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
+// oxlint-disable-next-line typescript/no-explicit-any
 export type Functions = Record<string, (...values: any[]) => unknown>;
 
 /** Calls a function of the object that a page assigned to `globalThis.page`, by name. */
