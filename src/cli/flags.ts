@@ -12,7 +12,7 @@ import { nearestNames } from "../base/nearest";
 import { WEIGHT_FORMATS } from "../base/packed";
 import type { Registry } from "../base/registry";
 import { shown } from "../base/shown";
-import { makePolicy, POLICY_NAMES, policyOptions } from "../freeze/make";
+import { POLICY_NAMES, policyOptions } from "../freeze/make";
 import type { PolicyChoice } from "../freeze/make";
 import type { Policy } from "../freeze/policy";
 import type { WordNet } from "../data/wordnet";
@@ -55,6 +55,7 @@ import {
 } from "./options";
 import type { Reader, Values } from "./options";
 import { METRIC_NAMES } from "./evaluation";
+import { hasOption, policyNames, policyOf } from "./plugin/policies";
 import { ADDED } from "./plugin/registries";
 import type { OptimizerMaker } from "./plugin/registries";
 import { LEAST_RATES } from "./learning-rate-search";
@@ -128,10 +129,13 @@ const policyChoice: Reader<PolicyChoice> = taking({ words: POLICY_NAMES, json: t
 
 /** @throws UsageError for a policy that does not exist, and for options that it does not have or refuses. */
 function checkedPolicy({ policy, ...options }: PolicyChoice, flag: string): PolicyChoice {
-  const known = policyOptions(policy);
-  if (!known) throw new UsageError(`${flag} is ${policy}.`, `It may be ${POLICY_NAMES.join(", ")}.`, { key: "policy" });
-  const key = Object.keys(options).find((name) => !known.includes(name));
+  const names = policyNames();
+  if (!names.includes(policy)) {
+    throw new UsageError(`${flag} is ${policy}.`, `It may be ${names.join(", ")}.`, { key: "policy" });
+  }
+  const key = Object.keys(options).find((name) => !hasOption(policy, name));
   if (key !== undefined) {
+    const known = policyOptions(policy) ?? [];
     throw new UsageError(
       `${flag}: the policy ${policy} has no option ${JSON.stringify(key)}.`,
       known.length > 0 ? `The nearest are ${nearestNames(key, known).join(", ")}.` : "Leave it out: it has none.",
@@ -139,7 +143,7 @@ function checkedPolicy({ policy, ...options }: PolicyChoice, flag: string): Poli
     );
   }
   const naming = { nameOf: (name: string) => `${flag}: ${name}`, keyOf: (name: string) => name, otherwise: flag };
-  blaming(options, naming, (some) => makePolicy({ policy, ...some }));
+  blaming(options, naming, (some) => policyOf({ policy, ...some }));
   return { policy, ...options };
 }
 
@@ -1077,7 +1081,7 @@ export function policyFrom(
 ): Policy {
   const { tauT, freezeShare: targetFreezeFraction, measure, reference, maxWarmup, freezeUntil: until } = options;
   const ofSafe = { tauT, targetFreezeFraction, measure, reference, maxWarmup, until };
-  if (every !== undefined && policyOptions(policy)?.includes("every") === false) {
+  if (every !== undefined && !hasOption(policy, "every")) {
     throw new UsageError(`--every does not belong to ${flag} ${policy}.`, "Leave it out.");
   }
   const nameOf = (name: string): string =>
@@ -1085,7 +1089,7 @@ export function policyFrom(
   const settings = { ...given({ every }), ...(policy === "safe" ? given(ofSafe) : {}), ...ofFreeze };
   const keyOf = (name: string): string | undefined => (name in ofFreeze ? name : undefined);
   const naming = { nameOf, keyOf, otherwise: `${flag} ${policy}` };
-  return blaming(settings, naming, (some) => makePolicy({ ...some, policy }));
+  return blaming(settings, naming, (some) => policyOf({ ...some, policy }));
 }
 
 /** SAFE's options by their names in a policy. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createModel } from "safetape";
 import { sgd } from "safetape/engine";
-import { PLAN, TRAIN } from "../../src/cli/flags";
+import { PLAN, policyFrom, TRAIN } from "../../src/cli/flags";
 import { readOptions, UsageError } from "../../src/cli/options";
 import type { RawOptions } from "../../src/cli/options";
 import { planCommand } from "../../src/cli/plan";
@@ -63,6 +63,25 @@ describe("a plugin", () => {
     expect(() => trainerSettings({ policy: "never" }, options({ optimizer: "none" }))).toThrow(
       /^--optimizer none: The optimizer none of a plugin is undefined\.\nReturn an Optimizer/,
     );
+  });
+
+  it("has policies, which check their options themselves", async () => {
+    await load(
+      file(
+        "export const policies = { own: ({ every }) => " +
+          '({ kind: "freezing", name: "own", settings: { every }, start: () => ({ isDue: () => false, decide: async () => [] }) }), ' +
+          'none: () => ({ kind: "freezing" }), bad: () => { throw new Error("no rank"); } };',
+      ),
+    );
+    const policyOf = (freeze: string) => {
+      const { freeze: choice, ...values } = options({ freeze });
+      return policyFrom(choice, values);
+    };
+    expect(policyOf('{"policy": "own", "every": 3}')).toMatchObject({ name: "own", settings: { every: 3 } });
+    expect(() => policyOf("none")).toThrow(/^--freeze: The policy none of a plugin is not a policy\.\nReturn \{ kind/);
+    expect(() => policyOf("bad")).toThrow(/The policy bad of .*mine\.mjs throws: no rank\n/);
+    forget();
+    expect(() => policyOf("own")).toThrow(/^--freeze is own\.\nIt may be never, safe, .*\.$/);
   });
 
   it("has families, which plans then know", async () => {

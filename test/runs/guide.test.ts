@@ -207,7 +207,7 @@ describe("the plugin that a reader of the guide writes", () => {
     writeFileSync("lines.txt", `${lines.join("\n")}\n`);
   };
 
-  it("is chosen by name on the command line: a task, a loss, an optimizer, a schedule and a metric", async () => {
+  it("is chosen by name on the command line: a task, a loss, an optimizer, a schedule, a policy and a metric", async () => {
     await run("plugin");
     writeLines();
     const named = { task: "lines", loss: "robust", optimizer: "heavy", schedule: "trapezoid", metric: "worstClass" };
@@ -220,7 +220,8 @@ describe("the plugin that a reader of the guide writes", () => {
     // A server that listens on a port has an address of this form.
     vi.stubEnv("TRACKER", `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
     const settings = { model: "examples/model", data: "lines.txt", out: "plugged", epochs: 1, reportTo: "posted" };
-    const given = { ...named, ...settings, json: true };
+    const freeze = '{"policy": "byStep", "every": 2}';
+    const given = { ...named, ...settings, freeze, json: true };
     const forget = await loadPlugins(["plugin.mjs"]);
     const printed: string[] = [];
     try {
@@ -239,8 +240,9 @@ describe("the plugin that a reader of the guide writes", () => {
     expect(losses.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5]);
     expect(posts.at(-2)!.scalars).toMatchObject({ "final/worstClass": metrics["worstClass"] });
     expect(posts.at(-1)).toMatchObject({ ended: true, options: { loss: "robust" } });
-    const { options } = parseJson<{ options: object }>(readFileSync("plugged/run.json", "utf8"));
+    const { options, freezes } = readJson<{ options: object; freezes: { layers: number[] }[] }>("plugged/run.json");
     expect(options).toMatchObject(named);
+    expect(freezes.map(({ layers }) => layers)).toEqual([[0], [1]]);
   });
 
   it("is chosen by name in a study", async () => {
@@ -253,7 +255,7 @@ describe("the plugin that a reader of the guide writes", () => {
       seeds: [1],
       schedule: "trapezoid",
       metric: "worstClass",
-      methods: [{ ...own, adapter: { kind: "lora", rank: 2 } }],
+      methods: [{ ...own, adapter: { kind: "lora", rank: 2 }, freeze: { policy: "byStep", every: 2 } }],
     };
     writeFileSync("plugged.json", JSON.stringify(study));
     const start = () => studyCommand("plugged.json", { json: true }, () => undefined);
@@ -266,10 +268,15 @@ describe("the plugin that a reader of the guide writes", () => {
     } finally {
       forget();
     }
-    const { result, settings } = readJson<{ result: { metrics: Record<string, number> }; settings: object }>(
-      "plugged-output/lines--own--1.json",
-    );
+    const { result, settings } = readJson<{
+      result: { metrics: Record<string, number>; freezes: { step: number; layers: number[] }[] };
+      settings: object;
+    }>("plugged-output/lines--own--1.json");
     expect(Object.keys(result.metrics)).toEqual(["worstClass", "accuracy", "loss"]);
+    expect(result.freezes.map(({ step, layers }) => [step, ...layers])).toEqual([
+      [2, 0],
+      [4, 1],
+    ]);
     expect(result.metrics["loss"], "of probabilities, not of their logarithms").toBeLessThan(2);
     expect(settings).toMatchObject({ schedule: "trapezoid", metric: "worstClass", method: own });
   });

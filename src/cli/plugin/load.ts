@@ -1,5 +1,6 @@
 import { SafetapeError } from "../../base/errors";
 import type { Registry } from "../../base/registry";
+import { POLICY_NAMES } from "../../freeze/make";
 import type { Family } from "../../model/model";
 import { registerFamily } from "../../model/register";
 import { OPTIMIZER_NAMES } from "../../optimizer/make";
@@ -50,6 +51,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   losses: registered("loss", ADDED.losses, []),
   schedules: registered("schedule", ADDED.schedules, SCHEDULE_TYPES),
   metrics: registered("metric", ADDED.metrics, METRIC_NAMES),
+  policies: registered("policy", ADDED.policies, POLICY_NAMES),
   trackers: registered("tracker", ADDED.trackers, TRACKER_NAMES),
   tasks: {
     one: "task",
@@ -72,7 +74,7 @@ const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null;
 
 /**
- * Loads plugins: modules that export some of `families`, `optimizers`, `losses`, `schedules`, `metrics`, `tasks` and `trackers`, each an object of
+ * Loads plugins: modules that export some of `families`, `optimizers`, `losses`, `schedules`, `metrics`, `policies`, `tasks` and `trackers`, each an object of
  * functions by name, or all of them in an object as the default.
  * @returns a function that forgets what they added.
  * @throws UsageError for a file that cannot be loaded, exports none of these, or something else in one of them, and for a name that is

@@ -1,5 +1,6 @@
 import { ConfigError, SafetapeError } from "../../base/errors";
 import { Registry } from "../../base/registry";
+import type { Policy } from "../../freeze/policy";
 import type { HeadOptions } from "../../model/families";
 import type { NamedOptimizerOptions } from "../../optimizer/make";
 import type { Optimizer } from "../../optimizer/optimizer";
@@ -16,6 +17,9 @@ export type OptimizerMaker = (options: NamedOptimizerOptions) => Optimizer;
 /** A number by which an evaluation is judged. More is better, unless it is called loss or perplexity. */
 export type Metric = (evaluation: Evaluation) => number;
 
+/** Makes a policy from the options that follow its name in JSON, which it checks itself. */
+export type PolicyMaker = (options: Readonly<Record<string, unknown>>) => Policy;
+
 /** A task: the head of its models, and how its data are read. */
 export interface PluginTask {
   readonly head: HeadOptions;
@@ -27,6 +31,7 @@ export const ADDED = {
   losses: new Registry<Loss>("loss"),
   schedules: new Registry<Schedule>("schedule"),
   metrics: new Registry<Metric>("metric"),
+  policies: new Registry<PolicyMaker>("policy"),
   tasks: new Registry<PluginTask>("task"),
   trackers: new Registry<TrackerMaker>("tracker"),
 };

@@ -1,5 +1,4 @@
 import { makeAdapter } from "../../adapter/make";
-import { makePolicy } from "../../freeze/make";
 import { sumBytes } from "../../gpu/ledger";
 import type { LoadedModel } from "../../io/load-model";
 import { isInHead } from "../../model/model";
@@ -15,6 +14,7 @@ import type { Metrics } from "../evaluation";
 import { loraPlusFrom, optimizerFrom } from "../flags";
 import { searchLearningRate, shortened } from "../learning-rate-search";
 import type { TriedRate } from "../learning-rate-search";
+import { policyOf } from "../plugin/policies";
 import { ADDED } from "../plugin/registries";
 import { objectiveOf, probeOf } from "../tasks/task-data";
 import type { OnProgress } from "../view/progress";
@@ -198,7 +198,7 @@ export function trainerOptions(
   const groups = loraPlusFrom({ loraPlusRatio, headLr: headLearningRate }, { adapter, model, learningRate });
   return {
     adapter,
-    policy: makePolicy(method.freeze),
+    policy: policyOf(method.freeze),
     ...(task.steps === undefined ? { epochs: task.epochs! } : { steps: task.steps }),
     accumulate: task.accumulate,
     labelSmoothing: objective ? 0 : task.labelSmoothing,
