@@ -69,7 +69,7 @@ function renamedFile({ config, tensors }: AdapterFile, model: Model): AdapterFil
   };
   return {
     config: {
-      ...withRenamedPattern(config, newNames),
+      ...withRenamedPatterns(config, newNames),
       ...renamedList("target_modules"),
       ...renamedList("exclude_modules"),
       ...renamedList("feedforward_modules"),
@@ -90,12 +90,35 @@ function withRenamedSaved({ modules_to_save: saved }: PeftConfig, newNames: Read
   return { modules_to_save: renamed };
 }
 
-/** A configuration with other module names in its `rank_pattern` (AdaLoRA's kept triplets). */
-function withRenamedPattern(config: PeftConfig, newNames: ReadonlyMap<string, string>): PeftConfig {
-  const { rank_pattern: pattern } = config;
-  if (!pattern || typeof pattern !== "object") return config;
-  const entries = Object.entries(pattern).map(([key, value]) => [withRenamedModule(key, newNames), value] as const);
-  return { ...config, rank_pattern: Object.fromEntries(entries) };
+/** Kinds whose patterns of ranks and alphas are expressions for modules. */
+const WITH_PATTERNS: readonly string[] = ["LORA", "LOHA", "LOKR"];
+
+/** A configuration with other module names in its patterns of ranks and alphas. */
+function withRenamedPatterns(config: PeftConfig, newNames: ReadonlyMap<string, string>): PeftConfig {
+  const areExpressions = WITH_PATTERNS.includes(config.peft_type);
+  const renamed = ["rank_pattern", "alpha_pattern"].flatMap((key) => {
+    const { [key]: pattern } = config;
+    if (!pattern || typeof pattern !== "object") return [];
+    return [[key, areExpressions ? patternByName(pattern, newNames) : renamedKeys(pattern, newNames)] as const];
+  });
+  return { ...config, ...Object.fromEntries(renamed) };
+}
+
+/** AdaLoRA's kept triplets, by tensors. */
+const renamedKeys = (pattern: object, newNames: ReadonlyMap<string, string>): object =>
+  Object.fromEntries(Object.entries(pattern).map(([key, value]) => [withRenamedModule(key, newNames), value]));
+
+/** Expressions for modules by the ends of their new names, in the same order, since the first one that matches a module counts. */
+function patternByName(pattern: object, newNames: ReadonlyMap<string, string>): object {
+  const isMatch = (key: string, name: string): boolean => matchesPattern(key, name, "suffix");
+  const renamedKey = (key: string): string => {
+    // A name that both versions of transformers have means the same modules.
+    const isOld = [...newNames.keys()].some((name) => isMatch(key, name));
+    const chosen = isOld ? [...newNames].flatMap(([name, newName]) => (isMatch(key, name) ? [newName] : [])) : [];
+    if (chosen.every((name) => isMatch(key, name))) return key;
+    return shortestSuffixes(chosen, [...newNames.values()]).join("|");
+  };
+  return Object.fromEntries(Object.entries(pattern).map(([key, value]) => [renamedKey(key), value]));
 }
 
 /** A tensor's name, or a file's key, with another name of its module. */
@@ -127,7 +150,7 @@ export async function adapterOfFile(
   loaded?: LoadedWeights,
 ): Promise<{ adapter: Adapter; tensors: Tensors }> {
   const canonical = new Map(adaptedModules(model).map((name) => [model.renamed?.(name) ?? name, name]));
-  const renamed = model.renamed ? withRenamedPattern(file.config, canonical) : file.config;
+  const renamed = model.renamed ? withRenamedPatterns(file.config, canonical) : file.config;
   const keyed = unwrappedKeys(file.tensors);
   const ofConfig = await adapterFromConfig(fittedConfig(renamed, model, keyed, where), where);
   const withoutPrefix = (): Tensors => new Map([...keyed].map(([key, tensor]) => [stripPrefix(key), tensor]));
@@ -170,9 +193,6 @@ function shapesOf(adapter: Adapter, model: Model): Map<string, Shape> {
 
 /** Whether a kind is this library's own, whose files have every tensor that is trained. */
 export const isOwnKind = (kind: string): boolean => kind.startsWith("SAFETAPE_");
-
-/** Kinds whose patterns of ranks and alphas are expressions for modules. */
-const WITH_PATTERNS: readonly string[] = ["LORA", "LOHA", "LOKR"];
 
 /**
  * A configuration as PEFT applies it to a model: the task's head is saved; names of targets, of patterns and of saved modules that

@@ -19,6 +19,7 @@ import { createModel } from "../../src/model/families";
 import type { Model } from "../../src/model/model";
 import { openDirectory } from "../../src/node/directory";
 import { failure } from "../support/failure";
+import { tiny } from "../support/tiny";
 
 const DATA = fileURLToPath(new URL("../interop-data/", import.meta.url));
 const CASES = readdirSync(DATA).flatMap((family) =>
@@ -511,6 +512,48 @@ describe("isTarget", () => {
     expect(() => isTarget({ ...all, target_modules: "(?!vision).*" }, "x")).toThrow(
       /module pattern "\(\?!vision\)\.\*"/,
     );
+  });
+});
+
+describe("patterns of ranks and alphas", () => {
+  // Families whose modules have other names in transformers 5 than in files that were published before.
+  const renamed = Object.entries(tiny).flatMap(([family, config]) => {
+    const model = createModel(config());
+    const hasOthers = model.projections.some(({ name }) => model.renamed && model.renamed(name) !== name);
+    return hasOthers ? [[family, model] as const] : [];
+  });
+
+  test("are tried on every family with other names in transformers 5", () => {
+    expect(renamed.map(([family]) => family)).toEqual(["gpt_neox", "vit", "deit", "dinov2", "swin"]);
+  });
+
+  test.each(renamed)("follow the names of a file's modules: %s", async (_, model) => {
+    const [first = "", second = ""] = new Set(model.projections.map(({ name }) => name.split(".").at(-1)!));
+    const rankPattern = { [model.projections[0]!.name]: 1, [first]: 3, [second]: 4 };
+    const adapter = lora({
+      rank: 2,
+      targets: "all-linear",
+      rankPattern,
+      alphaPattern: { [first]: 5 },
+      modulesToSave: [],
+    });
+    const own = parseLoraConfig(adapter.peftConfig(model), "the adapter");
+    const tensors = new Map(adapter.tensors(model).map(({ name, shape }) => [name, tensor(...shape)]));
+    for (const transformers of [4, 5] as const) {
+      const file = adapterFile(adapter, model, tensors, transformers);
+      const config = parseLoraConfig(file.config, "the file");
+      const ranks = model.projections.flatMap(({ name }) => {
+        const module = transformers === 5 ? model.renamed!(name) : name;
+        const matrix = file.tensors.get(headKey(`${module}.lora_A.weight`));
+        if (!matrix) return [];
+        // What PEFT makes of the file, by the module's path in the model.
+        expect(scaleOf(config, module), `scale of ${module}`).toBe(scaleOf(own, name));
+        expect(rankOf(config, module), `rank of ${module}`).toBe(matrix.shape[0]);
+        return [rankOf(config, module)];
+      });
+      expect([...new Set(ranks)].sort(), "ranks").toEqual([1, 2, 3, 4]);
+      expect((await adapterOfFile(file, model, "the file")).tensors).toEqual(tensors);
+    }
   });
 });
 
