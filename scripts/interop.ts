@@ -1,4 +1,5 @@
 // Computes the logits of adapters that Python wrote:  npm run interop -- DIR --out OUT
+import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { createEngine, openDirectory } from "../src/node/index";
@@ -6,6 +7,15 @@ import { writeSafetensors } from "../src/io/safetensors-write";
 import { interopCases, runInterop } from "./interop-case";
 
 const USAGE = "Usage: npm run interop -- DIR --out OUT   (DIR/FAMILY/base and DIR/FAMILY/KIND as Python wrote them)";
+
+/**
+ * Largest relative error of an adapter's logits. PEFT decomposes weights in f32 where an adapter begins with them: a singular value within a
+ * hundredth of the next one moves what is left of the weight by 2e-5 of its norm.
+ */
+function limitOf(folder: string): number {
+  const text = readFileSync(`${folder}/adapter_config.json`, "utf8");
+  return /"init_lora_weights":\s*"(?:pissa|olora)/.test(text) ? 1e-4 : 2e-5;
+}
 
 /** Writes the logits of every adapter below a directory to files that Python can compare. Returns the exit status. */
 async function main(): Promise<number> {
@@ -21,17 +31,21 @@ async function main(): Promise<number> {
     return 1;
   }
   using engine = await createEngine();
-  let worst = 0;
+  let [worst, failures] = [0, 0];
   for (const { family, kind } of cases) {
     const { logits, error } = await runInterop(engine, directory, family, kind);
     const folder = `${values.out}/${family}/${kind}`;
     await mkdir(folder, { recursive: true });
     await writeSafetensors(await openDirectory(folder), "actual.safetensors", [{ name: "logits", ...logits }]);
-    process.stdout.write(`${`${family}/${kind}`.padEnd(18)} ${error === undefined ? "" : error.toExponential(1)}\n`);
+    const limit = limitOf(`${directory}/${family}/${kind}`);
+    const isWrong = error !== undefined && !(error <= limit);
+    const shown = error === undefined ? "" : error.toExponential(1);
+    process.stdout.write(`${`${family}/${kind}`.padEnd(18)} ${shown}${isWrong ? ` exceeds ${limit}` : ""}\n`);
     worst = Math.max(worst, error ?? 0);
+    if (isWrong) failures++;
   }
   process.stdout.write(`worst relative error ${worst.toExponential(1)} of ${cases.length} adapters\n`);
-  return worst <= 2e-5 ? 0 : 1;
+  return failures === 0 ? 0 : 1;
 }
 
 process.exitCode = await main();
