@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { evaluateTask } from "../../src/cli/evaluation";
 import { UsageError } from "../../src/cli/options";
 import { fillingOf, preprocessing } from "../../src/cli/tasks/task-data";
-import type { ChooseExamples, TaskOptions } from "../../src/cli/tasks/task-data";
+import type { ChooseExamples, ReadOptions } from "../../src/cli/tasks/task-data";
 import { readEvaluation, readTask, taskHead } from "../../src/cli/tasks/tasks";
 import type { Batch } from "../../src/data/batch";
 import { groupByLength } from "../../src/data/packing";
@@ -167,7 +167,7 @@ describe("rows of several texts", () => {
   const epochOf = (data: BatchSource): Batch[] => Array.from({ length: data.perEpoch }, () => data.next());
 
   /** Options for a tokenizer that has a token at the end of texts. */
-  const chatOptions = async (): Promise<TaskOptions> => {
+  const chatOptions = async (): Promise<ReadOptions> => {
     const { head: _head, ...options } = await optionsFor("chat", path());
     return { ...options, ...preprocessing("test/interop-data/tokenizers/gpt2") };
   };
@@ -200,7 +200,7 @@ describe("rows of several texts", () => {
     write("train.jsonl", chats(3));
     write("train.txt", "the film is good ".repeat(20));
     for (const name of ["pictures/train/cat/1.png", "pictures/train/dog/2.png"]) image(name);
-    const refusal = async (task: string, more: Partial<TaskOptions>, model?: Model): Promise<string> => {
+    const refusal = async (task: string, more: Partial<ReadOptions>, model?: Model): Promise<string> => {
       const { head: _head, ...options } = await optionsFor(task, path(task === "images" ? "pictures" : "."));
       return (await failure(readTask(task, { ...options, ...(model && { model }), ...more }), UsageError)).message;
     };

@@ -105,7 +105,9 @@ describe("a plugin", () => {
 
   it("has tasks, which are read by their names", async () => {
     await load(
-      file("export const tasks = { mine: { head: { labels: 4 }, read: ({ path }) => ({ truncated: path.length }) } };"),
+      file(
+        'export const tasks = { mine: { head: { labels: 4 }, read: ({ path, choose }) => ({ truncated: choose("dev", [...path]).length }) } };',
+      ),
     );
     expect(await taskHead("mine", "")).toEqual({ labels: 4 });
     const reading = { path: "abc" } as Parameters<typeof readTask>[1]; // The rest is not read.

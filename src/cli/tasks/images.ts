@@ -12,7 +12,7 @@ import type { ImageSample } from "../../data/images";
 import type { Directory } from "../../io/directory";
 import { openDirectory } from "../../node/directory";
 import { publishedSplit } from "./published-split";
-import { chooseAll, labelPositions, unknownClass } from "./task-data";
+import { labelPositions, unknownClass } from "./task-data";
 import type { EvaluationPart, TaskData, TaskOptions } from "./task-data";
 
 const TEST_PART = "test";
@@ -194,7 +194,7 @@ function withLabelsOf(
 }
 
 function imageData(
-  { model, split, choose = chooseAll }: TaskOptions,
+  { model, split, choose }: TaskOptions,
   allTrain: readonly ImageSample[],
   allDev: readonly ImageSample[],
   labelNames: readonly string[],

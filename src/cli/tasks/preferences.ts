@@ -1,5 +1,5 @@
 import type { EvaluationPart, TaskData, TaskOptions } from "./task-data";
-import { chooseAll, taskFiles } from "./task-data";
+import { taskFiles } from "./task-data";
 import { PreferenceBatches } from "../../preference/batches";
 import { dpo } from "../../preference/dpo";
 import { preferencePairs } from "../../preference/pairs";
@@ -12,7 +12,7 @@ type Part = "train" | "dev";
 
 /** Reads pairs of answers from train.jsonl, dev.jsonl and test.jsonl. A batch of so many rows is of so many pairs. */
 export async function readDpoTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, choose = chooseAll, ...load } = options;
+  const { model, maxLength, choose, ...load } = options;
   const names = { train: ["train.jsonl"], dev: ["dev.jsonl"], test: ["test.jsonl"] };
   const files = await taskFiles(options, names);
   const [tokenizer, template] = [await load.tokenizer(), await load.chatTemplate?.()];

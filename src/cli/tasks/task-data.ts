@@ -111,8 +111,7 @@ export interface TaskOptions {
   readonly dpo?: DpoOptions | undefined;
   /** Label smoothing of the loss of tokens with weights. Default 0. */
   readonly labelSmoothing?: number | undefined;
-  /** Default: all examples. */
-  readonly choose?: ChooseExamples;
+  readonly choose: ChooseExamples;
   readonly path: string;
   readonly model: Model;
   /** Longest row in tokens. */
@@ -146,10 +145,11 @@ export interface TaskOptions {
   readonly wordNet?: WordNet | undefined;
 }
 
+/** The same, where all examples are taken unless others are chosen. */
+export type ReadOptions = Omit<TaskOptions, "choose"> & Partial<Pick<TaskOptions, "choose">>;
+
 /** How sentences with a tag for each word are read: see `TaggedOptions` and `TaggedSampleOptions`. */
 export type Tagging = TaggedOptions & Pick<TaggedSampleOptions, "tooLong">;
-
-export const chooseAll: ChooseExamples = (_, examples) => examples;
 
 /**
  * Loaders of the tokenizer, the chat template and the preprocessor in a model's directory.

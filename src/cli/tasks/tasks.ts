@@ -7,7 +7,7 @@ import { whyNotPacked } from "../../train/plans/trace";
 import { UsageError } from "../options";
 import { ADDED } from "../plugin/registries";
 import { classNames, readCifarTask, readImagesTask, readMnistTask } from "./images";
-import type { Tagging, TaskData, TaskOptions } from "./task-data";
+import type { ChooseExamples, ReadOptions, Tagging, TaskData, TaskOptions } from "./task-data";
 import { readDpoTask } from "./preferences";
 import { readAgNewsTask, readChatTask, readE2eTask, readGlueTask, readPairsTask, readSamsumTask } from "./text";
 import { readMaskedTask, readSquadTask, readTextTask } from "./text";
@@ -114,7 +114,7 @@ export const whyNotFilled = (task: string): string | undefined =>
   ADDED.tasks.get(task) ? "a plugin makes its own batches" : OTHER_ROWS.get(task);
 
 /** @throws UsageError where the rows or batches of a task's training data cannot be filled as the options say. */
-function checkedFilling(task: string, options: TaskOptions): Pick<TaskOptions, "packing" | "shuffle"> {
+function checkedFilling(task: string, options: ReadOptions): Pick<TaskOptions, "packing" | "shuffle"> {
   const { model, maxLength, packing = false, shuffle, evaluateOnly = false } = options;
   const other = whyNotFilled(task);
   const unpacked = packing && (other ?? whyNotPacked(model, undefined, maxLength));
@@ -127,7 +127,7 @@ function checkedFilling(task: string, options: TaskOptions): Pick<TaskOptions, "
 }
 
 /** Reads the files of a task. @throws UsageError for an unknown task, and for a split, packing or rows that the task does not have. */
-export async function readTask(task: string, given: TaskOptions): Promise<TaskData> {
+export async function readTask(task: string, given: ReadOptions): Promise<TaskData> {
   const { split } = given;
   if (
     split !== undefined &&
@@ -139,7 +139,8 @@ export async function readTask(task: string, given: TaskOptions): Promise<TaskDa
     throw new UsageError(`--each-answer cannot be used for ${task}: it has no chats.`, "Leave it out.");
   }
   const other = otherTask(task);
-  const options = { ...given, ...checkedFilling(task, given) };
+  const takeAll: ChooseExamples = (_, examples) => examples;
+  const options = { ...given, ...checkedFilling(task, given), choose: given.choose ?? takeAll };
   if (other) return other.read(options);
   if (!isGlueTask(task)) throw unknownTask(task);
   return readGlueTask(task, options);
@@ -153,7 +154,7 @@ export async function readTask(task: string, given: TaskOptions): Promise<TaskDa
  */
 export async function readEvaluation(
   task: string,
-  options: TaskOptions,
+  options: ReadOptions,
   trained: { readonly head: HeadOptions; readonly data: TaskData },
 ): Promise<TaskData> {
   const head = await bareHead(task);

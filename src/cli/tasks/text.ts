@@ -30,7 +30,7 @@ import type { Directory } from "../../io/directory";
 import type { Model } from "../../model/model";
 import { UsageError } from "../options";
 import { publishedSplit } from "./published-split";
-import { chooseAll, devSet, labelPositions, taskFiles, textData, unknownClass } from "./task-data";
+import { devSet, labelPositions, taskFiles, textData, unknownClass } from "./task-data";
 import type {
   EvaluationPart,
   GenerationData,
@@ -73,7 +73,7 @@ async function classifiedTexts(
   { train: trainFile, dev: devFile, part: devPart, folder }: TaskFiles,
   readFile: (file: string) => Promise<Dataset>,
 ): Promise<TaskData> {
-  const { model, maxLength, labelNames: target, choose = chooseAll } = options;
+  const { model, maxLength, labelNames: target, choose } = options;
   const tokenizer = await options.tokenizer();
   const isRegression = model.task === "regression";
   const classes = isRegression ? {} : { classes: model.classes };
@@ -101,7 +101,7 @@ async function classifiedTexts(
 
 /** Reads SQuAD v1.1's train-v1.1.json and dev-v1.1.json. */
 export async function readSquadTask(taskOptions: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, split, choose = chooseAll, ...load } = taskOptions;
+  const { model, maxLength, split, choose, ...load } = taskOptions;
   const names = { train: ["train-v1.1.json"], dev: ["dev-v1.1.json"] };
   const { folder, train: trainFile, dev } = await taskFiles(taskOptions, names);
   const tokenizer = await load.tokenizer();
@@ -142,7 +142,7 @@ function squadScorer(examples: readonly SquadExample[], features: readonly Squad
  * meanings of the dev set are prompts to generate from.
  */
 export async function readE2eTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, wordNet, choose = chooseAll, ...load } = options;
+  const { model, maxLength, wordNet, choose, ...load } = options;
   const names = { train: ["trainset.csv"], dev: ["devset.csv"], test: ["testset_w_refs.csv"] };
   const { folder, train: trainFile, dev: devFile, part } = await taskFiles(options, names);
   const tokenizer = await load.tokenizer();
@@ -170,7 +170,7 @@ const oneByOne = ({ meaning, references }: E2eExample): E2eExample[] =>
  * dialogues are prompts, scored by ROUGE.
  */
 export async function readSamsumTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, choose = chooseAll, ...load } = options;
+  const { model, maxLength, choose, ...load } = options;
   const dev = ["val.json", "dev.json", "test.json"];
   const files = await taskFiles(options, { train: ["train.json"], dev, test: ["test.json"] });
   const tokenizer = await load.tokenizer();
@@ -253,7 +253,7 @@ export function e2eGeneration(
 
 /** Reads chats, instructions or completions from train.jsonl, dev.jsonl and test.jsonl. */
 export async function readChatTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, eachAnswer = false, choose = chooseAll, ...load } = options;
+  const { model, maxLength, eachAnswer = false, choose, ...load } = options;
   const names = { train: ["train.jsonl"], dev: ["dev.jsonl"], test: ["test.jsonl"] };
   const { folder, train, dev, part: devPart } = await taskFiles(options, names);
   const [tokenizer, template] = [await load.tokenizer(), await load.chatTemplate?.()];
@@ -270,7 +270,7 @@ export async function readChatTask(options: TaskOptions): Promise<TaskData> {
  * prompts, scored by BLEU and ROUGE.
  */
 export async function readPairsTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, choose = chooseAll, ...load } = options;
+  const { model, maxLength, choose, ...load } = options;
   const either = (part: string): string[] => [`${part}.jsonl`, `${part}.tsv`];
   const names = { train: either("train"), dev: either("dev"), test: either("test") };
   const files = await taskFiles(options, names);
@@ -337,7 +337,7 @@ const readTextBlocks = (folder: Directory, file: string, tokenizer: Tokenizer, l
 
 /** Reads the files of `readTextTask` as rows between the special tokens of a text, some of whose tokens are to be predicted. */
 export async function readMaskedTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, choose = chooseAll } = options;
+  const { model, maxLength, choose } = options;
   const { folder, train, dev, ...files } = await taskFiles(options, TEXT_FILES);
   const tokenizer = await options.tokenizer();
   const masking = { ...maskingOf(tokenizer), padId: model.padId };
@@ -363,7 +363,7 @@ export async function readMaskedTask(options: TaskOptions): Promise<TaskData> {
  * wiki.test.raw (or .tokens).
  */
 export async function readTextTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength: length, choose = chooseAll, ...load } = options;
+  const { model, maxLength: length, choose, ...load } = options;
   if (model.encoderDecoder) {
     throw new UsageError(
       `--task lm has no texts to write for the decoder of ${model.family}.`,

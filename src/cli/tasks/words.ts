@@ -5,7 +5,7 @@ import type { TaggedFile, TaggedSamples } from "../../data/tagged-words";
 import { labelNamesOf } from "../../model/config";
 import type { Evaluation } from "../../train/evaluate";
 import { publishedSplit } from "./published-split";
-import { chooseAll, devSet, taskFiles, textData } from "./task-data";
+import { devSet, taskFiles, textData } from "./task-data";
 import type { ScoredSet, Scorer, TaskData, TaskFileNames, TaskOptions } from "./task-data";
 
 /** A list of all tags beside the data, a name in each line. Default: those of the training set. */
@@ -39,7 +39,7 @@ export async function namesOfTags({
  * eng.train, eng.testa and eng.testb. Entities of the dev set are scored as seqeval does.
  */
 export async function readNerTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, split, tagging = {}, choose = chooseAll, ...load } = options;
+  const { model, maxLength, split, tagging = {}, choose, ...load } = options;
   const { folder, train: trainFile, dev: devFile, part } = await taskFiles(options, NAMES);
   const labelNames = load.labelNames ?? labelNamesOf(model.config);
   if (!labelNames?.every(isTag)) {
