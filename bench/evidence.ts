@@ -19,7 +19,7 @@ const INTRODUCTION =
   "Cost is average memory times FLOPs, by the baseline's.";
 
 try {
-  await loadPlugins(["examples/studies/fashion.mjs"]);
+  await loadPlugins(["fashion.mjs", "rising-horizon.mjs"].map((file) => `examples/studies/${file}`));
   const parts: string[] = [];
   for (const name of STUDIES.filter((study) => existsSync(`${FOLDER}/${study}`))) {
     parts.push(await section(await readEvidence(name, `${FOLDER}/${name}`)));

@@ -38,6 +38,7 @@ export function tradeFigure({ name, study, rows }: StudyEvidence, task: string):
 
 /** For each method that freezes layers: the share of seeds in which a layer is frozen, by step. */
 export function freezeFigure({ name, study, runs }: StudyEvidence, task: string): Figure | undefined {
+  const layers = layersOf(runs.flatMap((run) => (run.task === task ? [run.result] : [])));
   const panels = study.methods.flatMap(({ name: method }) => {
     const results = runs.flatMap((run) => (run.task === task && run.method === method ? [run.result] : []));
     const cells = frozenShares(results);
@@ -45,7 +46,7 @@ export function freezeFigure({ name, study, runs }: StudyEvidence, task: string)
     const chart = panel({
       height: 150,
       x: { ...xAxis("optimizer step"), domain: [0, results[0]!.steps] },
-      y: { ...yAxis(`layer, ${method}`), type: "band", domain: layersOf(results).reverse() },
+      y: { ...yAxis(`layer, ${method}`), labelAnchor: "top", type: "band", domain: [...layers].reverse() },
       marks: [
         Plot.rect(cells, {
           x1: "from",
@@ -66,9 +67,10 @@ export function freezeFigure({ name, study, runs }: StudyEvidence, task: string)
     title: `${task}: which layers are frozen, and when`,
     caption: "The darker, the more of the seeds.",
   };
-  return figure(labels, [{ label: "frozen in all seeds", colour: COLOURS.blue, as: "cell" }], panels);
+  return figure(labels, [{ label: "frozen in all seeds", colour: COLOURS.blue, as: "area" }], panels);
 }
 
+/** All layers up to the highest that ever froze. */
 const layersOf = (results: readonly RunResult[]): number[] => {
   const frozen = results.flatMap(({ freezes }) => freezes.flatMap(({ layers }) => layers));
   return Array.from({ length: 1 + Math.max(...frozen, 0) }, (_, layer) => layer);

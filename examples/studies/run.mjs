@@ -13,7 +13,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 /** The data and the base of each study, whose file has its name. */
 const STUDIES = {
-  images: { data: "fashionMnist", base: "vit", plugins: ["fashion.mjs"] },
+  images: { data: "fashionMnist", base: "vit", plugins: ["fashion.mjs", "rising-horizon.mjs"] },
 };
 
 async function main([name = "", ...options]) {

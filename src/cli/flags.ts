@@ -184,7 +184,7 @@ const loss: Reader<Loss> = (value, flag) => {
 
 export const PLUGIN = optional(
   "--plugin <file>",
-  "Module with model families, losses, optimizers, schedules, metrics or tasks of your own; may be repeated",
+  "Module with model families, losses, optimizers, schedules, metrics, policies, tasks or trackers of your own; may be repeated",
   taking({ several: "repeated", path: "file" }, texts),
 );
 

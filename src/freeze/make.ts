@@ -9,7 +9,6 @@ import { freezeToFit } from "./freeze-to-fit";
 import { loraPrune } from "./lora-prune";
 import { never } from "./never";
 import type { Policy } from "./policy";
-import { risingHorizon } from "./rising-horizon";
 import { safe } from "./safe";
 import { sparseAdapter } from "./sparse-adapter";
 import { upperLayers } from "./upper-layers";
@@ -43,10 +42,6 @@ const POLICIES: Readonly<Record<string, Kind>> = {
     options: ["ratio", "every", "warmupShare", "finalShare", "smoothing", "compactions"],
   },
   freeze_to_fit: { make: freezeToFit, options: ["bytes", "atStep"] },
-  rising_horizon: {
-    make: risingHorizon,
-    options: ["exchange", "window", "margin", "every", "reference", "center"],
-  },
   fixed: {
     make: ({ freezes = [] }: { freezes?: unknown }) => fixed(checkSchema(FREEZES, freezes, "fixed: freezes")),
     options: ["freezes"],

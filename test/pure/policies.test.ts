@@ -4,8 +4,6 @@ import { AfloraSchedule, belowThreshold, publishedFraction } from "../../src/fre
 import { adapterDrop } from "../../src/freeze/adapter-drop";
 import { makePolicy } from "../../src/freeze/make";
 import { freezeToFit } from "../../src/freeze/freeze-to-fit";
-import { risingHorizon } from "../../src/freeze/rising-horizon";
-import type { RisingHorizonOptions } from "../../src/freeze/rising-horizon";
 import type { FreezeContext, FreezePolicyState } from "../../src/freeze/policy";
 import { sparseMasks } from "../../src/freeze/sparse-adapter";
 import { upperLayers } from "../../src/freeze/upper-layers";
@@ -165,8 +163,6 @@ describe("a policy's options", () => {
     ["sparse_adapter", { by: "size" }, 'by is "size"', "one of magnitude, snip, random"],
     ["adapter_drop", { most: -1 }, "most is -1", "a whole number from 0"],
     ["freeze_to_fit", { bytes: 1, atStep: -1 }, "atStep is -1", "a whole number from 0"],
-    ["rising_horizon", { window: 2 }, "window is 2", "a whole number from 3"],
-    ["rising_horizon", { exchange: -1 }, "exchange is -1", "a number from 0"],
     ["fixed", { freezes: [{ beforeStep: 1, tensors: "a" }] }, "freezes: 0.tensors", ""],
   ])("of %s are refused by name, with what they may be: %o", async (policy, options, fact, remedy) => {
     const error = await failure(() => makePolicy({ policy, ...options }));
@@ -346,80 +342,6 @@ describe("freezing to fit", () => {
 
   it("throws with the least bytes that a run needs if nothing fits", async () => {
     await expect(startPolicy(50).decide(context(4, [1, 2, 3, 4]))).rejects.toThrow(/needs 101/);
-  });
-});
-
-describe("the rising horizon", () => {
-  /** A run of four layers, of which each returns a third of the bytes and FLOPs; its decisions by interval. */
-  async function decisions(scores: readonly (readonly number[])[], options: RisingHorizonOptions = {}) {
-    const state = risingHorizon({ every: 5, ...options }).start({ layers: 4, totalSteps: 100, stepsPerEpoch: 10 });
-    const frozen: number[] = [];
-    const chosen: number[][] = [];
-    for (const each of scores) {
-      const all = context(4, each, frozen);
-      const effect = (tensors: readonly string[]) => ({
-        savedBytes: 100 * tensors.length,
-        stateBytes: 0,
-        flops: tensors.length,
-      });
-      const names = await state.decide({ ...all, effect });
-      const layers = [...all.live].filter(([, tensors]) => names.includes(tensors[0]!)).map(([layer]) => layer);
-      frozen.push(...layers);
-      chosen.push(layers);
-    }
-    return { chosen, state };
-  }
-  /** Scores that grow evenly, by so much a scoring. */
-  const even = (growths: readonly number[], count: number) =>
-    Array.from({ length: count }, (_, i) => growths.map((growth) => 1 + growth * i));
-
-  it("freezes the longest prefix whose share of the growth is at most `exchange` times its share of the return", async () => {
-    // Shares of growth 0.1, 0.2, 0.4 against half of 1/3, 2/3, 3/3: 0.1 <= 0.167, 0.2 <= 0.333, 0.4 <= 0.5.
-    expect((await decisions(even([1, 1, 2, 6], 4))).chosen.at(-1)).toEqual([0, 1, 2]);
-    // 0.1, 0.2, 0.7: the third layer grows too fast.
-    expect((await decisions(even([1, 1, 5, 3], 4))).chosen.at(-1)).toEqual([0, 1]);
-    // 0.2 > 0.167, but 0.3 <= 0.333: what the second layer returns pays for the first.
-    expect((await decisions(even([2, 1, 5, 2], 4))).chosen.at(-1)).toEqual([0, 1]);
-    expect((await decisions(even([2, 1, 5, 2], 4), { exchange: 0.1 })).chosen.at(-1)).toEqual([]);
-  });
-
-  it("decides nothing before it has `window` scorings, and then of the layers that still learn", async () => {
-    const { chosen } = await decisions(even([1, 1, 5, 3], 6));
-    expect(chosen.slice(0, 3)).toEqual([[], [], []]);
-    // Layers 2 and 3 are left: 5/8 of the growth for all of the return.
-    expect(chosen.slice(4)).toEqual([[], []]);
-    expect((await decisions(even([1, 1, 5, 3], 3), { window: 3 })).chosen.at(-1)).toEqual([0, 1]);
-  });
-
-  it("lets a layer with noisy scores learn longer", async () => {
-    const withLayer0 = (scores: readonly number[]) =>
-      even([0, 0, 0, 1], 4).map(([, ...others], i) => [scores[i]!, ...others]);
-    // Slopes 0.4 and -0.4 beside the 1 of the highest layer.
-    const narrow = { margin: 0, exchange: 0.2 };
-    expect((await decisions(withLayer0([1, 3, 1, 3]), narrow)).chosen.at(-1)).toEqual([]);
-    const falling = withLayer0([3, 1, 3, 1]);
-    expect((await decisions(falling, narrow)).chosen.at(-1)).toEqual([0, 1, 2]);
-    // Slope -0.4, residual 3.2, standard error sqrt(3.2 / 2 / 5) = 0.566: growth of up to 0.166 at one, 0.732 at two of them.
-    expect((await decisions(falling, { margin: 1 })).chosen.at(-1)).toEqual([0, 1, 2]);
-    expect((await decisions(falling, { margin: 4 })).chosen.at(-1)).toEqual([]);
-  });
-
-  it("keeps the highest layer, and freezes all others where nothing grows", async () => {
-    expect((await decisions(even([0, 0, 0, 0], 5))).chosen).toEqual([[], [], [], [0, 1, 2], []]);
-    const policy = risingHorizon();
-    expect([2, 3].map((layer) => policy.mayFreeze!({ name: "a", layer }, 4))).toEqual([true, false]);
-  });
-
-  it("continues from a checkpoint, and refuses what is not one of its own", async () => {
-    const scores = even([1, 1, 5, 3], 4);
-    const { state } = await decisions(scores.slice(0, 3));
-    const resumed = risingHorizon({ every: 5 }).start({ layers: 4, totalSteps: 100, stepsPerEpoch: 10 });
-    resumed.restore!(JSON.parse(JSON.stringify(state.save!())));
-    const effect = ({ length }: readonly string[]) => ({ savedBytes: length, stateBytes: 0, flops: length });
-    const last = { ...context(4, scores[3]!), effect };
-    expect(await resumed.decide(last)).toEqual(["layer.0.a", "layer.1.a"]);
-    expect(resumed.record!()).toMatchObject({ history: [{}, {}, {}, { frozen: [0, 1] }] });
-    expect(() => resumed.restore!([{ step: "first" }])).toThrow(/rising_horizon in a checkpoint/);
   });
 });
 

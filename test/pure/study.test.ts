@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createModel, openDirectory } from "safetape";
 import { makeBatch, stratifiedSample } from "safetape/data";
+import { loadPlugins } from "../../src/cli/plugin/load";
 import { searchLearningRate, searchOnce, shortened } from "../../src/cli/learning-rate-search";
 import { makeAdapter } from "../../src/adapter/make";
 import { cellsOf, cellsOfShare, shareOf } from "../../src/cli/study/cells";
@@ -105,8 +106,12 @@ describe("a study's file", () => {
   it.each(readdirSync("examples/studies").filter((file) => file.endsWith(".json")))(
     "%s of the examples is read",
     async (file) => {
-      const study = await readStudy(join("examples/studies", file));
-      expect(cellsOf(study).length).toBeGreaterThan(1);
+      const forget = await loadPlugins(["examples/studies/rising-horizon.mjs"]);
+      try {
+        expect(cellsOf(await readStudy(join("examples/studies", file))).length).toBeGreaterThan(1);
+      } finally {
+        forget();
+      }
     },
   );
 

@@ -15,7 +15,7 @@ import {
 } from "safetape";
 import { ConfigError, MemoryBudgetError, sumBytes } from "safetape/engine";
 import { Batches, memoryDirectory } from "safetape/data";
-import { ADAPTER_KINDS, makeAdapter, makePolicy, POLICY_NAMES } from "safetape/analysis";
+import { ADAPTER_KINDS, makeAdapter, POLICY_NAMES } from "safetape/analysis";
 import type { Policy, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { expectToKeepBudget } from "../support/budget";
@@ -45,7 +45,6 @@ const POLICIES: Readonly<Record<string, (bytes: number) => Policy>> = {
   sparse_adapter: () => sparseAdapter({ keep: 0.5 }),
   // Half of a layer's heads are cut out after the second step.
   lora_prune: () => loraPrune({ every: 1, warmupShare: 0, finalShare: 0, ratio: 0.9 }),
-  rising_horizon: () => makePolicy({ policy: "rising_horizon", every: 1, window: 3 }),
   freeze_to_fit: (bytes) => freezeToFit({ bytes: bytes - 64, atStep: 2 }),
   fixed: () =>
     fixed([
@@ -89,7 +88,7 @@ const TWO_STREAMS: readonly string[] = ["meft"];
 
 /** Why a trainer refuses a combination; undefined for those that run. */
 function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }: Partial<TrainerOptions>) {
-  const comparesLayers = ["safe", "rising_horizon", "freeze_to_fit"].includes(policy);
+  const comparesLayers = ["safe", "freeze_to_fit"].includes(policy);
   if (TWO_STREAMS.includes(adapter) && policy === "adapter_drop") return /part of how layers follow/;
   if (adapter !== "lora" && policy === "lora_prune") return /needs the gradients of LoRA/;
   if (adapter === "adalora" && policy === "aflora") return /both collect statistics/;

@@ -1,40 +1,21 @@
-import * as v from "valibot";
-import { checkSchema } from "../io/json";
-import { checkOptions, FLAG, FROM_0, numbers, oneOf, WHOLE_FROM_1 } from "./check-options";
-import type { FreezeContext, FreezePolicy, ImportanceReference } from "./policy";
+// A freezing policy that was tried against SAFE, as a plugin: --plugin examples/studies/rising-horizon.mjs --freeze rising_horizon. What came of it
+// is in bench/results/evidence.md.
 
-export interface RisingHorizonOptions {
-  /** Growth of importance, as a share of all live layers' growth, that is given up for as large a share of the return. Default 0.5. */
-  readonly exchange?: number;
-  /** Scorings from which growth is estimated. Nothing freezes before there are as many. Default 4. */
-  readonly window?: number;
-  /** Standard errors that are added to a layer's growth: the noisier its scores, the later it freezes. Default 1. */
-  readonly margin?: number;
-  /** Steps between scorings. Default a twentieth of the run. */
-  readonly every?: number;
-  /** What CKA compares a layer's output with, as in SAFE. Default "original". */
-  readonly reference?: ImportanceReference;
-  /** Whether to subtract column means before CKA, as its definition does. Default true. */
-  readonly center?: boolean;
-}
-
-const ALLOWED = {
-  exchange: FROM_0,
-  window: numbers((value) => Number.isInteger(value) && value >= 3, "a whole number from 3"),
-  margin: FROM_0,
-  every: WHOLE_FROM_1,
-  reference: oneOf(["original", "own"]),
-  center: FLAG,
+/** Options with their defaults, and what each may be. */
+const OPTIONS = {
+  // Growth of importance, as a share of all live layers' growth, that is given up for as large a share of the return.
+  exchange: [0.5, (value) => value >= 0],
+  // Scorings from which growth is estimated. Nothing freezes before there are as many.
+  window: [4, (value) => Number.isInteger(value) && value >= 3],
+  // Standard errors that are added to a layer's growth: the noisier its scores, the later it freezes.
+  margin: [1, (value) => value >= 0],
+  // Steps between scorings. Default a twentieth of the run.
+  every: [undefined, (value) => Number.isInteger(value) && value >= 1],
+  // What CKA compares a layer's output with, as in SAFE.
+  reference: ["original", (value) => value === "original" || value === "own"],
+  // Whether to subtract column means before CKA, as its definition does.
+  center: [true, (value) => typeof value === "boolean"],
 };
-
-const HISTORY = v.array(
-  v.object({
-    step: v.number(),
-    scores: v.record(v.string(), v.number()),
-    growth: v.optional(v.record(v.string(), v.number())),
-    frozen: v.array(v.number()),
-  }),
-);
 
 /**
  * Freezes from below, since memory and time follow the lowest live adapter alone. Every so many steps it estimates how fast the importance of
@@ -44,20 +25,20 @@ const HISTORY = v.array(
  *
  * What is left of the run scales growth and return alike, so that the rule needs no schedule. The highest live layer is never frozen.
  * Saves what SAFE saves for a frozen prefix; the peak is that of the first `window` scorings.
- * @throws ConfigError for options that make no sense.
+ * @throws Error for an option that does not exist, or a value that makes no sense.
  */
-export function risingHorizon(options: RisingHorizonOptions = {}): FreezePolicy {
-  checkOptions("rising_horizon", options, ALLOWED);
-  const { exchange = 0.5, window = 4, margin = 1, every, reference = "original", center = true } = options;
+function risingHorizon(given) {
+  const settings = settingsOf(given);
+  const { exchange, window, margin, every, reference, center } = settings;
   return {
     kind: "freezing",
     name: "rising_horizon",
-    settings: { exchange, window, margin, every, reference, center },
+    settings,
     usesImportance: reference,
     mayFreeze: ({ layer }, layers) => typeof layer === "number" && layer < layers - 1,
     start({ totalSteps }) {
       const interval = every ?? Math.max(1, Math.floor(totalSteps / 20));
-      let history: v.InferOutput<typeof HISTORY> = [];
+      let history = [];
       return {
         isDue: ({ step }) => step > 0 && step % interval === 0,
         async decide(context) {
@@ -68,25 +49,39 @@ export function risingHorizon(options: RisingHorizonOptions = {}): FreezePolicy 
           const past = [...history, { scores }].slice(-window).map((each) => each.scores);
           const growth = past.length < window ? undefined : layers.map((layer) => growthOf(past, layer, margin));
           const frozen = growth ? layers.slice(0, prefixLength(context, layers, growth, exchange)) : [];
-          const named = growth && { growth: Object.fromEntries(growth.map((value, i) => [layers[i]!, value])) };
+          const named = growth && { growth: Object.fromEntries(growth.map((value, i) => [layers[i], value])) };
           history.push({ step: context.step, scores, ...named, frozen });
           return tensorsOf(context, frozen);
         },
         record: () => ({ history }),
         save: () => [...history],
         restore(saved) {
-          history = checkSchema(HISTORY, saved, "the history of rising_horizon in a checkpoint");
+          if (!Array.isArray(saved) || !saved.every(isScoring)) {
+            throw new Error("the history of rising_horizon in a checkpoint is not one.");
+          }
+          history = saved;
         },
       };
     },
   };
 }
 
-const tensorsOf = ({ live }: FreezeContext, layers: readonly number[]): string[] =>
-  layers.flatMap((layer) => live.get(layer) ?? []);
+function settingsOf(given) {
+  const wrong = Object.entries(given).find(
+    ([name, value]) => !(Object.hasOwn(OPTIONS, name) && OPTIONS[name][1](value)),
+  );
+  if (wrong)
+    throw new Error(`${wrong[0]} is ${JSON.stringify(wrong[1])}; options are ${Object.keys(OPTIONS).join(", ")}.`);
+  return { ...Object.fromEntries(Object.entries(OPTIONS).map(([name, [value]]) => [name, value])), ...given };
+}
+
+const isScoring = (each) =>
+  typeof each?.step === "number" && typeof each.scores === "object" && Array.isArray(each.frozen);
+
+const tensorsOf = ({ live }, layers) => layers.flatMap((layer) => live.get(layer) ?? []);
 
 /** The slope of a layer's scores by scoring, plus standard errors of the slope; at least 0. */
-function growthOf(past: readonly Readonly<Record<string, number>>[], layer: number, margin: number): number {
+function growthOf(past, layer, margin) {
   const scores = past.map((each) => each[layer] ?? 0);
   const middle = (scores.length - 1) / 2;
   const mean = scores.reduce((sum, score) => sum + score, 0) / scores.length;
@@ -97,26 +92,23 @@ function growthOf(past: readonly Readonly<Record<string, number>>[], layer: numb
 }
 
 /** How many of the lowest live layers freeze. */
-function prefixLength(
-  context: FreezeContext,
-  layers: readonly number[],
-  growth: readonly number[],
-  exchange: number,
-): number {
+function prefixLength(context, layers, growth, exchange) {
   const total = growth.reduce((sum, value) => sum + value, 0);
   const returned = layers.map((_, length) => {
     const { savedBytes, stateBytes, flops } = context.effect(tensorsOf(context, layers.slice(0, length)));
     return { bytes: savedBytes + stateBytes, flops };
   });
-  const most = returned.at(-1)!;
-  const share = (value: number, of: number): number => (of > 0 ? value / of : 0);
+  const most = returned.at(-1);
+  const share = (value, of) => (of > 0 ? value / of : 0);
   let given = 0;
   let chosen = 0;
   for (const [i, value] of growth.slice(0, -1).entries()) {
     given += value;
-    const { bytes, flops } = returned[i + 1]!;
+    const { bytes, flops } = returned[i + 1];
     const gained = (share(bytes, most.bytes) + share(flops, most.flops)) / 2;
     if (gained > 0 && share(given, total) <= exchange * gained) chosen = i + 1;
   }
   return chosen;
 }
+
+export const policies = { rising_horizon: risingHorizon };
