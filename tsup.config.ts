@@ -86,10 +86,14 @@ export default defineConfig([
     noExternal: [/.*/],
     esbuildPlugins: [wgslModules({ compact: true, later: LATER }), familiesLater, coreInFewFiles, pureConstants],
   },
-  // The studio: a page and its worker, which has the library in it, so that the folder is complete by itself.
+  // The studio: its page, the bench's, and its worker, with the library in them, so that the folder is complete by itself.
   {
     ...common,
-    entry: { page: "examples/studio/page/page.ts", worker: "examples/studio/worker/worker.ts" },
+    entry: {
+      page: "examples/studio/page/page.ts",
+      bench: "examples/studio/page/bench.ts",
+      worker: "examples/studio/worker/worker.ts",
+    },
     outDir: "dist/studio",
     format: "esm",
     splitting: true,

@@ -1,5 +1,5 @@
 // @ts-check
-// A static server for the browser example and the tests. It serves files of given folders, supports byte ranges, and sets a
+// A static server for the tests. It serves files of given folders, supports byte ranges, and sets a
 // Content-Security-Policy that allows only the server's own scripts.
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -105,9 +105,3 @@ function rangeOf(header, size) {
   if (first === undefined || Number(first) >= size) return undefined;
   return { start: Number(first), end: Math.min(size, last ? Number(last) + 1 : size) };
 }
-
-/** Folders for the browser example: the built package, and the page with the model and its data. */
-export const EXAMPLE_MOUNTS = {
-  "/dist/": "dist",
-  "/examples/": "examples",
-};

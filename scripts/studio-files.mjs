@@ -7,6 +7,7 @@ import { join } from "node:path";
 /** Files and folders of the repository, by where they are in the studio's folder. */
 const FILES = {
   "index.html": "examples/studio/index.html",
+  "bench.html": "examples/studio/bench.html",
   "style.css": "examples/studio/style.css",
   "icon.svg": "examples/studio/icon.svg",
   "data/reviews.tsv": "examples/data/sentiment/train.tsv",

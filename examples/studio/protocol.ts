@@ -63,19 +63,24 @@ export interface Problem {
 /** A row as the model reads it. */
 export interface PreviewRow {
   readonly tokens: readonly { readonly text: string; readonly isLearnt: boolean }[];
+  /** How many further tokens it has. */
+  readonly more: number;
   /** The class, of tasks that have some. */
   readonly label: string | undefined;
 }
 
 export interface DataFacts {
-  readonly files: readonly string[];
   readonly mapping: Mapping;
   /** Names of the columns; empty for files that are not tables. */
   readonly columns: readonly string[];
   readonly train: number;
   readonly dev: number;
-  /** Name of the file that the examples to evaluate on come from; undefined where they are a share of the others. */
+  /** Name of the file or folder that is learnt from. */
+  readonly trainFile: string;
+  /** That of the examples to evaluate on; undefined where they are a share of the others. */
   readonly devFile: string | undefined;
+  /** Files that could be read and are not, as there is one already. */
+  readonly unused: readonly string[];
   readonly labels: readonly { readonly name: string; readonly count: number }[];
   /** The first problems, and how many there are. */
   readonly problems: readonly Problem[];
@@ -84,6 +89,8 @@ export interface DataFacts {
   /** Tokens of the longest row, and of 95 % of the rows at most. */
   readonly longest: number;
   readonly usual: number;
+  /** The longest row that a run may choose, in tokens. */
+  readonly mostLength: number;
   /** Lengths of rows in tokens; undefined for images. */
   readonly histogram: Picture | undefined;
 }
@@ -163,7 +170,10 @@ export interface RunFacts {
   readonly totalSteps: number;
   readonly hasEnded: boolean;
   readonly before: Metrics;
+  /** Those of the adapter that is kept. */
   readonly after: Metrics;
+  /** The step of the best evaluation, whose adapter is kept; undefined without rows to evaluate on. */
+  readonly bestStep: number | undefined;
 }
 
 export interface EvaluationFacts {
@@ -206,7 +216,7 @@ export interface Api {
   plan(form: PlanForm): Promise<PlanFacts>;
   /** The form that fits into so many bytes. */
   fit(form: PlanForm, budget: number): Promise<PlanForm>;
-  /** Measures how long a step takes, with the model itself. */
+  /** Measures the operations of a second, by a few steps of the run itself. */
   measure(form: PlanForm): Promise<void>;
   train(form: PlanForm): Promise<RunFacts>;
   pause(): Promise<void>;
@@ -219,8 +229,14 @@ export interface Api {
   evaluation(): Promise<EvaluationFacts>;
   classify(text: string, pair: string | undefined): Promise<readonly ClassScores[]>;
   classifyImage(file: File): Promise<readonly ClassScores[]>;
-  /** Answers a message, first without the adapter, then with it: pieces come as events. */
-  answer(message: string, maxNewTokens: number): Promise<void>;
+  /**
+   * Answers a message, first without the adapter, then with it: pieces come as events. Each of the two goes on from its own answers.
+   * @returns what is to be said about answers that did not end by themselves.
+   */
+  answer(message: string, maxNewTokens: number): Promise<string>;
+  stopAnswer(): Promise<void>;
+  /** Begins a new conversation. */
+  forgetAnswers(): Promise<void>;
   take(what: Take): Promise<File>;
   stored(): Promise<readonly StoredItem[]>;
   remove(name: string): Promise<readonly StoredItem[]>;
@@ -230,7 +246,7 @@ export interface Api {
 export type StudioEvent =
   | { readonly type: "progress"; readonly text: string }
   /** Something that does not stop the work, and what to do about it. */
-  | { readonly type: "notice"; readonly text: string }
+  | { readonly type: "notice"; readonly text: string; readonly isStorageFull?: boolean }
   | {
       readonly type: "step";
       readonly step: number;
@@ -246,12 +262,22 @@ export type StudioEvent =
   | { readonly type: "evaluated"; readonly step: number; readonly metrics: Metrics }
   | { readonly type: "piece"; readonly of: "base" | "tuned"; readonly text: string };
 
-/** An error on its way to the page: two lines, and its class by name. */
+/** The name of the error of a storage that is full, which the page has a remedy for. */
+export const STORAGE_FULL = "StorageFullError";
+
+/** An error on its way to the page: two lines, and its class by name. "Error" is one that nobody foresaw. */
 export interface Fault {
   readonly name: string;
   readonly fact: string;
   readonly remedy: string;
 }
+
+/** An error that nobody foresaw, for the user. */
+export const unforeseen = (error: unknown): Fault => ({
+  name: "Error",
+  fact: `Something went wrong: ${error instanceof Error ? error.message : String(error)}`,
+  remedy: "Try it again; if it happens again, please report it.",
+});
 
 export interface Call {
   readonly id: number;

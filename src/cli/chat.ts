@@ -1,12 +1,11 @@
 import { createInterface } from "node:readline";
 import * as v from "valibot";
 import { DataError } from "../base/errors";
-import type { ChatMessage } from "../data/chat";
 import { chatEndIds, chatPrompt } from "../data/jsonl";
 import { tokensBefore } from "../model/forward";
 import { loadTokenizer } from "../data/tokenizer";
+import { Conversation } from "../generate/conversation";
 import { openTextSession } from "../generate/stream";
-import type { StreamOptions, TextSession } from "../generate/stream";
 import type { Continuation } from "../generate/options";
 import { readJson } from "../io/json";
 import { createModel, withHead } from "../model/families";
@@ -46,10 +45,9 @@ export async function chatCommand(raw: RawOptions): Promise<void> {
   const endIds = chatEndIds(tokenizer, template);
   const draws = isDrawing(sampling) || loaded.generationConfig["do_sample"] === true;
   using session = await openTextSession(loaded, { ...(weights && { weights }) });
-  const conversation = new Conversation(
-    session,
-    loaded.model.maxLength - tokensBefore(weights?.adapter),
-    {
+  const conversation = new Conversation(session, {
+    most: loaded.model.maxLength - tokensBefore(weights?.adapter),
+    options: {
       ...sampling,
       ...(draws && { sample: true }),
       tokenizer,
@@ -57,9 +55,9 @@ export async function chatCommand(raw: RawOptions): Promise<void> {
       ...(options.stop && { stop: options.stop }),
       maxNewTokens: options.maxNewTokens,
     },
-    options.system === undefined ? [] : [{ role: "system", content: options.system }],
-    (messages) => chatPrompt(messages, tokenizer, { template }),
-  );
+    first: options.system === undefined ? [] : [{ role: "system", content: options.system }],
+    encode: (messages) => chatPrompt(messages, tokenizer, { template }),
+  });
   await talk(conversation, (line) => void process.stderr.write(`${line}\n`));
 }
 
@@ -81,7 +79,11 @@ async function talk(conversation: Conversation, say: Say): Promise<void> {
       if (/^\/\w+$/.test(text)) {
         throw new UsageError(`There is no command ${text}.`, "There are /reset and /quit.");
       }
-      await conversation.answer(text, (piece) => void process.stdout.write(piece), say);
+      const write = (piece: string): void => void process.stdout.write(piece);
+      const { wasInterrupted, ...answer } = await conversation.answer(text, { write, say });
+      write("\n");
+      const note = noteOn(answer, wasInterrupted);
+      if (note !== undefined) say(note);
     } catch (error) {
       // Whoever types can give another message; a script would take what follows for answers to what it asked.
       const isLine = error instanceof DataError || error instanceof UsageError;
@@ -110,95 +112,10 @@ async function talk(conversation: Conversation, say: Say): Promise<void> {
   }
 }
 
-/** A conversation, whose oldest turns are forgotten when they no longer fit into the model's context. */
-class Conversation {
-  /** Messages of a user, each with its answer. */
-  #turns: ChatMessage[][] = [];
-  #answers = 0;
-  #signal: { aborted: boolean } | undefined;
-
-  constructor(
-    private readonly session: TextSession,
-    /** Most tokens of a text. */
-    private readonly most: number,
-    private readonly options: Omit<StreamOptions, "weights">,
-    private readonly first: readonly ChatMessage[],
-    private readonly encode: (messages: readonly ChatMessage[]) => Int32Array,
-  ) {}
-
-  reset(): void {
-    this.#turns = [];
-  }
-
-  /** Stops the answer that is being written. Returns whether there was one that was not stopped yet. */
-  interrupt(): boolean {
-    if (!this.#signal || this.#signal.aborted) return false;
-    this.#signal.aborted = true;
-    return true;
-  }
-
-  /**
-   * Writes the answer to a message, and tells `say` where it did not end by itself.
-   * @throws DataError for a message that cannot be answered, which is then forgotten.
-   */
-  async answer(content: string, write: (piece: string) => void, say: Say): Promise<void> {
-    this.#turns.push([{ role: "user", content }]);
-    const signal = (this.#signal = { aborted: false });
-    try {
-      const ids = this.#fitted(say);
-      const pieces = this.session.stream(ids, { ...this.options, ...this.#seed(), signal });
-      let text = "";
-      let next = await pieces.next();
-      for (; next.done !== true; next = await pieces.next()) {
-        // A space between the template's text and the answer belongs to neither.
-        const piece = text === "" ? next.value.trimStart() : next.value;
-        write(piece);
-        text += piece;
-      }
-      write("\n");
-      this.#turns.at(-1)!.push({ role: "assistant", content: text });
-      this.#answers++;
-      const note = noteOn(next.value, signal.aborted);
-      if (note !== undefined) say(note);
-    } catch (error) {
-      this.#turns.pop();
-      throw error;
-    } finally {
-      this.#signal = undefined;
-    }
-  }
-
-  /** Another seed for each answer, so that the same question is not always answered in the same words. */
-  #seed(): { readonly seed?: number } {
-    const { sample, seed = 0 } = this.options;
-    return sample === true ? { seed: seed + this.#answers } : {};
-  }
-
-  /** The ids of the conversation, without its oldest turns if they leave an answer no room. */
-  #fitted(say: Say): Int32Array {
-    const { most } = this;
-    const room = most - Math.min(this.options.maxNewTokens ?? 0, Math.floor(most / 2));
-    const idsFrom = (turn: number): Int32Array => this.encode([...this.first, ...this.#turns.slice(turn).flat()]);
-    let forgotten = 0;
-    let ids = idsFrom(0);
-    while (ids.length > room && forgotten < this.#turns.length - 1) ids = idsFrom(++forgotten);
-    if (ids.length > most) {
-      throw new DataError(
-        `the message has ${ids.length} tokens with what the template adds; the model takes at most ${most}`,
-        "give a shorter one",
-      );
-    }
-    this.#turns.splice(0, forgotten);
-    const turns = forgotten === 1 ? "The oldest turn is" : `The ${forgotten} oldest turns are`;
-    if (forgotten > 0) say(`${turns} forgotten: the model's context has ${most} tokens.`);
-    return ids;
-  }
-}
-
 /** What is to be said about an answer that did not end by itself. */
-function noteOn({ hasEnded, ids }: Continuation, isAborted: boolean): string | undefined {
+function noteOn({ hasEnded, ids }: Continuation, wasInterrupted: boolean): string | undefined {
   if (hasEnded) return undefined;
-  return isAborted
+  return wasInterrupted
     ? "The answer was stopped."
     : `The answer was cut after ${ids.length} tokens (--max-new-tokens, or the context).`;
 }

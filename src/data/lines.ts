@@ -27,12 +27,22 @@ export async function readBlocks(
   place: DirectoryLike,
   file: string,
   tokenizer: Tokenizer,
-  { length, separator = "\n\n", asWikiText = false }: BlockOptions,
+  { length, ...options }: BlockOptions,
 ): Promise<Int32Array[]> {
   const directory = await directoryAt(place);
-  const texts = asWikiText ? await wikiTexts(directory, file) : await plainTexts(directory, file);
-  const { ids } = tokenizer.encode(texts.join(separator), undefined, { specialTokens: false });
+  const ids = await readTextIds(directory, file, tokenizer, options);
   return cutBlocks(ids, length, `${file} in ${directory.name}`);
+}
+
+/** The ids [n] of a plain text, from which `cutBlocks` makes blocks. @throws FileFormatError if the file is missing. */
+export async function readTextIds(
+  directory: Directory,
+  file: string,
+  tokenizer: Tokenizer,
+  { separator = "\n\n", asWikiText = false }: Omit<BlockOptions, "length"> = {},
+): Promise<Int32Array> {
+  const texts = asWikiText ? await wikiTexts(directory, file) : await plainTexts(directory, file);
+  return tokenizer.encode(texts.join(separator), undefined, { specialTokens: false }).ids;
 }
 
 async function plainTexts(directory: Directory, file: string): Promise<string[]> {

@@ -7,7 +7,7 @@ import type { ImageSpec } from "../model/model";
 import { MAX_PIXELS } from "./decode-image";
 import type { RawImage } from "./decode-image";
 import { normalisePixels } from "./images";
-import type { ImageSample } from "./images";
+import type { ImageSample, Normalisation } from "./images";
 import { RESAMPLES, resizeImage } from "./resize";
 
 const PIXELS = v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(16384));
@@ -105,18 +105,22 @@ export function preparedImage(
 export const DEFAULT_PREPROCESSOR: Preprocessor = v.parse(SCHEMA, {});
 
 /** Normalises an image in bytes [channels, rows, columns] as the configuration says. */
-export function normaliseImage(bytes: Uint8Array, config: Preprocessor, channels: number): Float32Array {
+export const normaliseImage = (bytes: Uint8Array, config: Preprocessor, channels: number): Float32Array =>
+  normalisePixels(bytes, channels, normalisationOf(config, channels));
+
+/** How the configuration makes numbers of an image's bytes. */
+export function normalisationOf(config: Preprocessor, channels: number): Normalisation {
   const perChannel = (value: number | readonly number[] | null, fallback: number): number[] =>
     Array.from(
       { length: channels },
       (_, i) => (typeof value === "object" ? (value?.[i] ?? value?.[0]) : value) ?? fallback,
     );
   const isNotNormalised = config.do_normalize === false;
-  return normalisePixels(bytes, channels, {
+  return {
     rescale: config.do_rescale === false ? 1 : (config.rescale_factor ?? 1 / 255),
     mean: isNotNormalised ? perChannel(0, 0) : perChannel(config.image_mean, 0.5),
     deviation: isNotNormalised ? perChannel(1, 1) : perChannel(config.image_std, 0.5),
-  });
+  };
 }
 
 /** @throws DataError for a target size that is unreasonable, or too large in between, before memory is allocated for it. */

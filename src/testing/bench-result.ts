@@ -33,7 +33,7 @@ const RESULT = v.object({
   timings: v.array(TIMING),
 });
 
-/** What `safetape bench --json` prints, and what the page of the browser example saves: numbers with four digits. */
+/** What `safetape bench --json` prints, and what the studio's page of it saves: numbers with four digits. */
 export type BenchResult = v.InferOutput<typeof RESULT>;
 
 /** How long an op took on one case, with four digits of each number. */

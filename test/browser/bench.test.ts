@@ -1,46 +1,33 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { EXAMPLE_MOUNTS, serve } from "../../scripts/serve.mjs";
-import type { Served } from "../../scripts/serve.mjs";
 import { OPS } from "../../src/testing/ops";
 import { parseBenchResult } from "../../src/testing/bench-result";
 import { version } from "../../package.json";
 import { useSharedFolder } from "../support/folder";
-import { publishedFolder } from "../support/published";
-import { startChromium } from "./support/chromium";
-import type { Chromium } from "./support/chromium";
+import { checkAccessible, checkWidth, startStudio } from "./support/studio";
+import type { StudioSession } from "./support/studio";
 
 const path = useSharedFolder();
-let server: Served;
-let chromium: Chromium;
+let studio: StudioSession;
 let page: Page;
-const problems: string[] = [];
+let problems: readonly string[];
 
 beforeAll(async () => {
-  publishedFolder();
-  server = await serve(EXAMPLE_MOUNTS);
-  chromium = await startChromium();
-  page = await chromium.browser.newPage({ acceptDownloads: true });
-  page.on("pageerror", (error) => problems.push(error.message));
-  page.on("console", (message) => {
-    if (message.type() === "error") problems.push(message.text());
-  });
+  studio = await startStudio();
+  ({ page, problems } = await studio.open({ path: "bench.html", viewport: { width: 380, height: 700 } }));
 });
-afterAll(async () => {
-  await chromium.close();
-  await server.close();
-});
+afterAll(() => studio.close());
 
 /** Opens the bench's page with a query, and waits for its list of ops. */
 async function open(query: string): Promise<void> {
-  await page.goto(`${server.url}/examples/browser/bench.html?${query}`);
+  await page.goto(`${studio.server.url}bench.html?${query}`);
   await page.waitForSelector("body[data-ready]");
 }
 
 async function time(): Promise<string> {
   await page.click("#start");
-  await page.waitForSelector("body[data-done]", { timeout: 120_000 });
+  await page.waitForSelector("body[data-done]");
   return page.innerText("#status");
 }
 
@@ -74,6 +61,8 @@ describe("the bench in a page", () => {
     expect(facts).toMatch(/clock\s+(?:timestamps of the device|the host's)/);
     expect(facts).toContain(`${result.ceiling.gflops} GFLOP/s of multiply-adds`);
     const bars = await page.$$eval("meter", (all) => all.map(({ value }) => value));
+    await checkAccessible(page, "the bench");
+    await checkWidth(page, "the bench");
     bars.forEach((bar, i) => {
       const { ofFmaRate, ofCopyRate = 0 } = result.timings[i]!;
       expect(bar).toBeCloseTo(Math.min(1, Math.max(ofFmaRate, ofCopyRate)), 4);

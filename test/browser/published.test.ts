@@ -1,5 +1,5 @@
-import { mkdtempSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Engine, loadAdapter, loadModel, openDirectory, Trainer } from "safetape";
@@ -24,6 +24,9 @@ const ALL = process.env["SAFETAPE_BROWSER_CASES"] === "all";
 const GOLDEN = [DOWNLOADED, ...readdirSync("test/golden").filter((name) => name !== DOWNLOADED)].filter(
   (name) => ALL || (isLong ? UNLIKE : FEW).has(name),
 );
+const GUIDE = readFileSync("docs/guide/browsers.md", "utf8");
+/** Far above the time of a page's ten steps, which kernels take nearly all of. */
+const WHOLE_MS = 600_000;
 const LARGE = 100 * 2 ** 20;
 /** Decimals of losses and logits that must agree between Chromium and Node. */
 const RUN_DIGITS = 5;
@@ -131,6 +134,29 @@ describe("the published bundle in Chromium", () => {
     await front.close();
   });
 
+  it(
+    "runs the guide's complete page, which no bundler has seen",
+    async () => {
+      const [html, script] = ["html", "js browser"].map((kind) => blockOf(GUIDE, kind));
+      const folder = join(session.files, "guide");
+      mkdirSync(join(folder, "models"), { recursive: true });
+      writeFileSync(join(folder, "index.html"), html!);
+      writeFileSync(join(folder, "train.js"), script!);
+      symlinkSync(resolve("dist"), join(folder, "dist"));
+      symlinkSync(resolve("examples/model"), join(folder, "models", "bert"));
+      const problems: string[] = [];
+      const guide = await session.chromium.browser.newPage();
+      guide.on("pageerror", ({ message }) => problems.push(message));
+      await guide.goto(`${session.url}/files/guide/index.html`);
+      const links = guide.locator("a[download]");
+      await expect.poll(() => links.allTextContents(), { timeout: WHOLE_MS }).toContain("adapter_model.safetensors");
+      expect(await guide.innerText("#status")).toMatch(/^step 10, loss 0\.\d+/);
+      expect(problems).toEqual([]);
+      await guide.close();
+    },
+    WHOLE_MS,
+  );
+
   it("obeys a strict Content-Security-Policy: nothing was refused, while eval was", async () => {
     expect(await call("policy", [])).toEqual({ forbidden: "EvalError", violations: [] });
   });
@@ -151,6 +177,13 @@ describe("the published bundle in Chromium", () => {
     expectSameRun(again);
   });
 });
+
+/** The first block of this kind in a page of the guide. */
+function blockOf(text: string, kind: string): string {
+  const [, code] = new RegExp(`^\`\`\`${kind}\\n([^]*?)^\`\`\`$`, "m").exec(text) ?? [];
+  if (code !== undefined) return code;
+  throw new Error(`The guide has no block ${kind}.`);
+}
 
 async function logitsInNode(name: string, folder: string): Promise<number[]> {
   using engine = new Engine(await testDevice());

@@ -1,12 +1,13 @@
 import { execFile } from "node:child_process";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { encode } from "fast-png";
-import { unzipSync } from "fflate";
 import type { Page } from "playwright-core";
-import { generate, loadAdapter, loadModel } from "safetape";
-import { chatPrompt, loadTokenizer, memoryDirectory } from "safetape/data";
+import { generate, loadAdapter, loadModel, openDirectory } from "safetape";
+import type { AdapterWeights } from "safetape";
+import { chatPrompt, loadTokenizer } from "safetape/data";
+import type { ChatMessage } from "safetape/data";
 import * as v from "valibot";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { writeResults } from "../../bench/support/results";
@@ -18,24 +19,40 @@ import { TOKENIZERS, writeModel } from "../support/model-folder";
 import { tiny } from "../support/tiny";
 import {
   checkAccessible,
+  drop,
   giveData,
+  giveModel,
+  goToPlan,
   goToTake,
   makeSmall,
+  passes,
   planExample,
   press,
   said,
+  shows,
   startStudio,
+  startTraining,
   take,
+  takeInto,
   takeRecord,
   TEST_MS,
   trainToEnd,
 } from "./support/studio";
 import type { StudioSession } from "./support/studio";
+import { checkTaken } from "./support/taken";
 
 /** What takes too long for npm test. */
 const isAsked = process.env["SAFETAPE_STUDIO"] === "all";
 
 const path = useSharedFolder();
+/** Where what is taken away stays for Python (test/interop/studio.py). */
+const kept = (name: string): string => {
+  const folder = process.env["SAFETAPE_STUDIO_KEEP"];
+  return folder === undefined ? path("taken", name) : join(folder, name);
+};
+/** A run of many short steps, and of few. */
+const MANY = { batch: 2, steps: 45 };
+const FEW = { batch: 8, steps: 3 };
 const engine = await useEngine();
 const reviews = readFileSync("examples/data/sentiment/train.tsv", "utf8").split("\n");
 
@@ -55,6 +72,20 @@ async function tabTo(page: Page, name: RegExp): Promise<void> {
     if (name.test(focused)) return;
   }
   throw new Error(`Tab does not lead to ${name.source}.`);
+}
+
+/** Runs the Node program that is taken away with a model, and compares its losses with the page's. */
+async function checkRepeated(page: Page, model: string): Promise<void> {
+  const expected = losses(await takeRecord(page));
+  const folder = mkdtempSync(path("repeat-"));
+  await takeInto(page, "repeat", folder);
+  mkdirSync(join(folder, "node_modules"));
+  symlinkSync(process.cwd(), join(folder, "node_modules", "safetape"));
+  const { stdout } = await promisify(execFile)(process.execPath, [join(folder, "repeat.mjs"), model], { cwd: folder });
+  const found = [...stdout.matchAll(/^\d+\/\d+ {2}loss (\S+)$/gm)].map(([, loss]) => Number(loss));
+  expect(found).toHaveLength(expected.length);
+  found.forEach((loss, i) => expect(loss).toBeCloseTo(expected[i]!, 4));
+  expect(stdout).toMatch(/dev loss [\d.]+, accuracy [\d.]+/);
 }
 
 const losses = ({ steps }: RunRecord): number[] => steps.map(({ loss }) => loss);
@@ -107,84 +138,81 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
 
   it("goes on after a reload in the middle of training and after a lost GPU, to the same numbers as a run without either", async () => {
     const { page, problems } = await studio.open();
-    await planExample(page, path("many.tsv"));
-    await makeSmall(page, { batch: 2, steps: 45 });
-    await press(page, "Train");
-    await press(page, "Start training");
-    await page.waitForFunction(() => Number(document.querySelector("progress")?.value) > 3);
+    await planExample(page, path("many.tsv"), MANY);
+    await startTraining(page);
+    await passes(page, 3);
     await press(page, "Pause");
     await said(page, /^Paused after step/);
     await page.reload();
     await page.click('[data-id="continue"]');
-    await page.waitForFunction(() => Number(document.querySelector("progress")?.value) > 8);
+    await passes(page, 8);
     await studio.chromium.crashGpu();
-    await page.waitForFunction(() =>
-      document.querySelector(".notices")?.textContent.includes("The GPU was lost and is back"),
-    );
+    await shows(page, ".notices", /The GPU was lost and is back/);
     await said(page, /^Trained\. accuracy/);
     await goToTake(page);
-    const interrupted = losses(await takeRecord(page));
+    const interrupted = await takeRecord(page);
 
     await page.click("nav button:has-text('Train')");
     await press(page, "Train again");
+    await passes(page, 10);
+    await press(page, "Stop and keep");
+    await said(page, /^Stopped after step \d+\. accuracy/);
+    // In the same page it goes on without its checkpoint, from the last step and not from the best evaluation.
+    await press(page, "Go on from here");
     await said(page, /^Trained\. accuracy/);
     await page.click("nav button:has-text('Take away')");
-    const undisturbed = losses(await takeRecord(page));
-    expect(interrupted).toHaveLength(45);
-    expect(interrupted).toEqual(undisturbed);
+    const stopped = await takeRecord(page);
+    expect(losses(interrupted)).toHaveLength(MANY.steps);
+    expect(losses(interrupted)).toEqual(losses(stopped));
+    const best = interrupted.evaluations.find(({ step }) => step === interrupted.bestStep);
+    expect(best?.metrics).toEqual(interrupted.metrics);
+    const { accuracy = 0 } = interrupted.metrics;
+    for (const { metrics } of interrupted.evaluations) expect(metrics["accuracy"]).toBeLessThanOrEqual(accuracy);
     expect(problems).toEqual([]);
     await page.context().close();
   });
 
   it("repeats a run in Node by the program that is taken away, to the same losses", async () => {
     const { page } = await studio.open();
-    await planExample(page, path("reviews.tsv"));
-    await makeSmall(page, { batch: 8, steps: 3 });
+    await planExample(page, path("reviews.tsv"), FEW);
     await trainToEnd(page);
     await goToTake(page);
-    const expected = losses(await takeRecord(page));
-    const folder = path("repeat");
-    mkdirSync(join(folder, "node_modules"), { recursive: true });
-    symlinkSync(process.cwd(), join(folder, "node_modules", "safetape"));
-    for (const [name, bytes] of Object.entries(unzipSync(await take(page, "repeat"))))
-      writeFileSync(join(folder, name), bytes);
-    const args = [join(folder, "repeat.mjs"), resolve("examples/model")];
-    const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: folder });
-    const found = [...stdout.matchAll(/^\d+\/3 {2}loss (\S+)$/gm)].map(([, loss]) => Number(loss));
-    expect(found).toHaveLength(3);
-    found.forEach((loss, i) => expect(loss).toBeCloseTo(expected[i]!, 4));
-    expect(stdout).toMatch(/dev loss [\d.]+, accuracy [\d.]+/);
+    await checkTaken(engine, page, { model: "examples/model", folder: kept("classifier") });
+    await checkRepeated(page, resolve("examples/model"));
     await page.context().close();
   });
 
-  it("trains a model of images on a folder with a folder for each class", async () => {
+  it("trains a model of images on a folder with a folder for each class, and repeats that in Node", async () => {
     const folder = await writeModel(path("image-model"), tiny.vit());
+    const write = (part: string, name: string, i: number): void => {
+      mkdirSync(path("images", part, name), { recursive: true });
+      const data = new Uint8Array(64).fill(name === "dark" ? 10 + i : 240 - i);
+      const png = encode({ width: 8, height: 8, channels: 1, depth: 8, data });
+      writeFileSync(path("images", part, name, `${i}.png`), png);
+    };
     for (const name of ["dark", "light"]) {
-      mkdirSync(path("images", name), { recursive: true });
-      for (let i = 0; i < 8; i++) {
-        const data = new Uint8Array(64).fill(name === "dark" ? 10 + i : 240 - i);
-        writeFileSync(path("images", name, `${i}.png`), encode({ width: 8, height: 8, channels: 1, depth: 8, data }));
-      }
+      for (let i = 0; i < 8; i++) write("train", name, i);
+      for (let i = 8; i < 10; i++) write("test", name, i);
     }
-    writeFileSync(path("images", "dark", "broken.png"), "not a PNG");
+    writeFileSync(path("images", "train", "dark", "broken.png"), "not a PNG");
     const { page, problems } = await studio.open();
-    await page.setInputFiles('#model input[data-kind="folder"]', folder);
-    await said(page, /image-model is open/);
+    await giveModel(page, folder);
     await press(page, "Next: data");
     await page.setInputFiles('#data input[data-kind="folder"]', path("images"));
     await said(page, /rows to learn from/);
     const data = await page.innerText("#data");
     expect(data).toMatch(/1 line is left out/);
-    expect(data).toMatch(/images\/dark\/broken\.png/);
-    expect(data).toMatch(/class light\s+7 rows/);
-    await press(page, "Next: plan");
-    await page.waitForSelector("#plan .layer");
+    expect(data).toMatch(/images\/train\/dark\/broken\.png/);
+    expect(data).toMatch(/class light\s+8 rows/);
+    expect(data).toMatch(/rows to evaluate on\s+4, of images\/test/);
+    await goToPlan(page);
     await trainToEnd(page);
     await press(page, "Next: try it");
-    await page.setInputFiles('#try input[data-kind="files"]', path("images", "light", "0.png"));
+    await page.setInputFiles('#try input[data-kind="files"]', path("images", "train", "light", "0.png"));
     await page.waitForSelector("#try table:has-text('Probabilities')");
     await press(page, "Next: take it away");
-    expect(Object.keys(unzipSync(await take(page, "adapter")))).toContain("adapter_model.safetensors");
+    await checkTaken(engine, page, { model: folder, folder: kept("images") });
+    await checkRepeated(page, folder);
     expect(problems).toEqual([]);
     await page.context().close();
   });
@@ -194,21 +222,28 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
       tokenizer: TOKENIZERS.gpt2,
     });
     writeFileSync(path("text.txt"), `${Array.from({ length: 60 }, (_, i) => `line ${i} of a text`).join("\n")}\n`);
-    const rows = Array.from({ length: 12 }, (_, i) => `"what, ${i}?",answer ${i}`);
-    writeFileSync(path("answers.csv"), `${["question,answer", ...rows].join("\n")}\n`);
+    const rows = Array.from({ length: 12 }, (_, i) => `answer ${i},"what, ${i}?"`);
+    writeFileSync(path("answers.csv"), `${["reply text,question", ...rows].join("\n")}\n`);
     const { page, problems } = await studio.open();
-    await page.setInputFiles('#model input[data-kind="folder"]', folder);
-    await said(page, /text-model is open/);
+    await giveModel(page, folder);
     await press(page, "Next: data");
-    await giveData(page, [path("answers.csv")]);
+    await giveData(page, [path("answers.csv"), path("reviews.tsv")]);
+    expect(await page.innerText("#data")).toMatch(/Not read, as answers\.csv is: reviews\.tsv\./);
     await page.getByLabel("What it learns").selectOption("answer");
     await page.waitForSelector("#data mark");
-    expect(await page.locator("#data .rows li").first().innerText()).toMatch(/what.*answer/s);
+    const first = page.locator("#data .rows li").first();
+    expect(await first.innerText()).toMatch(/answer.*what/s);
+    // The column that the other control has: the two change places.
+    await page.getByLabel("Text", { exact: true }).selectOption({ label: "question" });
+    await expect.poll(() => first.innerText(), { timeout: TEST_MS }).toMatch(/what.*answer/s);
     await giveData(page, [path("text.txt")]);
     await page.waitForFunction(() => document.querySelectorAll("#data mark").length > 20);
-    await press(page, "Next: plan");
-    await page.waitForSelector("#plan .layer");
+    await goToPlan(page);
+    await page.getByLabel(/^Longest row/).fill("16");
+    await shows(page, "#plan .tiles", /steps\s*\d+expected/);
+    const steps = Number(/steps\s*(\d+)expected/.exec((await page.textContent("#plan .tiles")) ?? "")?.[1]);
     await trainToEnd(page);
+    expect(await page.getAttribute("progress", "max")).toBe(String(steps));
     await press(page, "Next: try it");
     await page.getByLabel("A text to go on from").fill("line");
     await page.getByLabel("Most tokens of an answer").fill("4");
@@ -224,9 +259,10 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
     await enterOn(page, /^Use the example: a small BERT/);
     await said(page, /is open/);
     await enterOn(page, /^Next: data/);
-    await tabTo(page, /^Choose files/);
-    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
-    await chooser.setFiles(path("reviews.tsv"));
+    // Before the key is pressed, the browser must know that a test answers its dialog, which it hears of on another way than of the key.
+    const chooser = page.waitForEvent("filechooser");
+    await enterOn(page, /^Choose files/);
+    await (await chooser).setFiles(path("reviews.tsv"));
     await said(page, /rows to learn from/);
     await enterOn(page, /^Next: plan/);
     await page.waitForSelector("#plan .layer");
@@ -238,9 +274,7 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
     await page.keyboard.press("Home");
     await tabTo(page, /^Freezing/);
     await page.keyboard.press("n");
-    await page.waitForFunction(() =>
-      /steps\s*3expected/.test(document.querySelector("#plan .tiles")?.textContent ?? ""),
-    );
+    await shows(page, "#plan .tiles", /steps\s*3expected/);
     await enterOn(page, /^Train$/);
     await enterOn(page, /^Start training/);
     await said(page, /^Trained\. accuracy/);
@@ -269,91 +303,133 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
     const lines = [...rows.map((row) => JSON.stringify(row)), "{not JSON"];
     writeFileSync(path("chats.jsonl"), `${lines.join("\n")}\n`);
     const { page, problems } = await studio.open();
-    await page.setInputFiles('#model input[data-kind="folder"]', folder);
-    await said(page, /chat-model is open/);
+    // Dropped as a user does it, not chosen.
+    await drop(page, "#model .drop", [folder]);
+    await said(page, /^chat-model is open/);
     await press(page, "Next: data");
-    await giveData(page, [path("chats.jsonl")]);
+    await drop(page, "#data .drop", [path("chats.jsonl")]);
+    await said(page, /rows to learn from/);
     expect(await page.innerText("#data")).toMatch(/chats\.jsonl\s+41\s+not JSON/);
     expect(await page.locator("#data mark").count()).toBeGreaterThan(5);
     await checkAccessible(page, "data of chats");
-    await press(page, "Next: plan");
-    await page.waitForSelector("#plan .layer");
-    await press(page, "Train");
-    await press(page, "Start training");
+    await goToPlan(page);
+    await startTraining(page);
     await said(page, /^Trained\. perplexity/);
     await press(page, "Next: try it");
-    await page.getByLabel("A message").fill("say 1");
     await page.getByLabel("Most tokens of an answer").fill("8");
-    await press(page, "Answer");
-    await said(page, /^Written/);
-    const [before, after] = await page.locator(".answer").allInnerTexts();
+    const asked = ["say 1", "say 2"];
+    for (const message of asked) {
+      await page.getByLabel("A message").fill(message);
+      await press(page, "Answer");
+      await said(page, /^Written/);
+    }
+    const answers = (side: string): Promise<string[]> =>
+      page.locator(`[aria-label="${side}"] .answer`).allTextContents();
+    const [before, after] = [await answers("Before"), await answers("After")];
+    await checkAccessible(page, "a conversation");
+    await press(page, "New conversation");
+    await expect.poll(() => page.locator(".answer").count()).toBe(0);
     await press(page, "Next: take it away");
-    const files = unzipSync(await take(page, "adapter"));
     expect(new TextDecoder().decode((await take(page, "gguf")).subarray(0, 4))).toBe("GGUF");
 
     using model = await loadModel(engine, folder);
-    const weights = await loadAdapter(memoryDirectory("taken", files), model);
     const tokenizer = await loadTokenizer(folder);
-    const prompt = chatPrompt([{ role: "user", content: "say 1" }], tokenizer);
     const { endIds } = tokenizer;
-    const write = async (given?: typeof weights): Promise<string> => {
-      const options = { maxNewTokens: 8, ...(endIds.length > 0 && { endIds }), ...(given && { weights: given }) };
-      const [written] = await generate(model, [prompt], options);
-      return tokenizer.decode(written!.ids).trim();
+    /** Both turns, each after the answers before it. */
+    const write = async (weights?: AdapterWeights): Promise<{ texts: string[]; prompt: number[]; ids: number[] }> => {
+      const messages: ChatMessage[] = [];
+      const texts: string[] = [];
+      let prompt: number[] = [];
+      let ids: number[] = [];
+      for (const content of asked) {
+        messages.push({ role: "user", content });
+        prompt = [...chatPrompt(messages, tokenizer)];
+        const options = { maxNewTokens: 8, ...(endIds.length > 0 && { endIds }), ...(weights && { weights }) };
+        const [written] = await generate(model, [prompt], options);
+        ids = [...written!.ids];
+        texts.push(tokenizer.decode(ids).trimStart());
+        messages.push({ role: "assistant", content: texts.at(-1)! });
+      }
+      return { texts, prompt, ids };
     };
-    expect([before?.trim(), after?.trim()]).toEqual([await write(), await write(weights)]);
+    await takeInto(page, "adapter", path("chat-adapter"));
+    const tuned = await write(await loadAdapter(await openDirectory(path("chat-adapter")), model));
+    expect(before).toEqual((await write()).texts);
+    expect(after).toEqual(tuned.texts);
+    const { prompt, ids } = tuned;
+    await checkTaken(engine, page, { model: folder, folder: kept("chat"), further: { prompt, continuation: ids } });
     expect(problems).toEqual([]);
     await page.context().close();
   });
 
-  it("goes on without saving where the storage is full, and says so", async () => {
+  it("goes on without saving where the storage is full, says so, and loses nothing that was stored", async () => {
     const { page } = await studio.open();
-    await planExample(page, path("many.tsv"));
-    await makeSmall(page, { batch: 2, steps: 45 });
-    await press(page, "Train");
+    await giveModel(page, "examples/model");
     const { origin } = new URL(studio.server.url);
     const cdp = await page.context().newCDPSession(page);
-    await cdp.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 200_000 });
-    await press(page, "Start training");
-    await page.waitForFunction(() => /storage is full/.test(document.querySelector(".notices")?.textContent ?? ""));
+    const limit = (quotaSize: number) => cdp.send("Storage.overrideQuotaForOrigin", { origin, quotaSize });
+    await limit(1_000_000);
+    await press(page, "Keep a copy in this browser");
+    await shows(page, ".faults .fact", /storage is full/);
+    await press(page, "Show what is stored");
+    // No part of a model that did not fit.
+    await shows(page, ".storage", /Nothing\./);
+    await press(page, "Next: data");
+    await giveData(page, [path("many.tsv")]);
+    await goToPlan(page);
+    await makeSmall(page, MANY);
+    await limit(200_000);
+    await startTraining(page);
+    await shows(page, ".notices", /storage is full/);
     await said(page, /^Trained\. accuracy/);
     await goToTake(page);
-    expect(Object.keys(unzipSync(await take(page, "adapter")))).toContain("adapter_model.safetensors");
+    expect(await takeInto(page, "adapter", path("full"))).toContain("adapter_model.safetensors");
     await page.context().close();
   });
 
   it("trains in one tab at a time, and lists what is stored with buttons that delete it", async () => {
     const { page } = await studio.open();
-    await planExample(page, path("many.tsv"));
-    await makeSmall(page, { batch: 2, steps: 45 });
-    await press(page, "Train");
-    await press(page, "Start training");
-    await page.waitForFunction(() => Number(document.querySelector("progress")?.value) > 1);
+    await planExample(page, path("many.tsv"), MANY);
+    await startTraining(page);
+    await passes(page, 1);
     await press(page, "Pause");
     await said(page, /^Paused/);
     const other = await page.context().newPage();
-    await other.goto(studio.server.url);
-    await other.waitForFunction(() =>
-      document.querySelector(".faults")?.textContent.includes("Another tab is training"),
-    );
+    await studio.openIn(other);
+    await shows(other, ".offer", /Another tab is training/);
     await planExample(other, path("reviews.tsv"));
-    await press(other, "Train");
-    await press(other, "Start training");
-    await other.waitForSelector(".faults .fact");
-    expect(await other.innerText(".faults .fact")).toBe("Another tab is training, and has the stored run.");
+    await startTraining(other);
+    await shows(other, ".faults .fact", /^Another tab is training, and has the stored run\.$/);
     await other.close();
+    // While it trains, other steps change nothing, and say why.
+    await page.click("nav button:has-text('Model')");
+    await press(page, "Use the example: a small BERT");
+    await shows(page, ".faults", /still under way/);
+    await page.click("nav button:has-text('Train')");
     await press(page, "Stop and keep");
     await said(page, /^Stopped after step/);
     await page.click(".storage summary");
     await press(page, /^Delete the last run/);
-    await page.waitForFunction(() => document.querySelector(".storage")?.textContent.includes("Nothing."));
+    await shows(page, ".storage", /Nothing\./);
+    await page.context().close();
+  });
+
+  it("stops a run that is still being opened, with what it began from", async () => {
+    const { page } = await studio.open();
+    await planExample(page, path("reviews.tsv"), FEW);
+    await startTraining(page);
+    await press(page, "Stop and keep");
+    await said(page, /^Stopped after step [01]\. accuracy/);
+    await press(page, "Go on from here");
+    await said(page, /^Trained\. accuracy/);
+    await goToTake(page);
+    expect(losses(await takeRecord(page))).toHaveLength(FEW.steps);
     await page.context().close();
   });
 
   it("keeps a model in the browser, opens it after a reload, and fits a plan into a budget", async () => {
     const { page } = await studio.open();
-    await page.setInputFiles('#model input[data-kind="folder"]', "examples/model");
-    await said(page, /model is open/);
+    await giveModel(page, "examples/model");
     await press(page, "Keep a copy in this browser");
     await said(page, /are stored/);
     await page.reload();
@@ -361,13 +437,10 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
     await said(page, /model is open/);
     await press(page, "Next: data");
     await giveData(page, [path("reviews.tsv")]);
-    await press(page, "Next: plan");
-    await page.waitForSelector("#plan .layer");
-    await makeSmall(page, { batch: 8, steps: 3 });
+    await goToPlan(page);
+    await makeSmall(page, FEW);
     await press(page, "Measure the time");
-    await page.waitForFunction(() =>
-      /expected time\s*[\d.]+ (?:s|min)/.test(document.querySelector("#plan .tiles")?.textContent ?? ""),
-    );
+    await shows(page, "#plan .tiles", /expected time\s*[\d.]+ (?:s|min)/);
     await page.getByLabel(/^GPU memory to fit into/).fill("0.005");
     await press(page, "Fit to my GPU");
     await said(page, /fits into 5/);
@@ -383,11 +456,9 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
 
   it("keeps the page free while it trains: no task of the main thread takes 50 ms of the processor", async () => {
     const { page } = await studio.open();
-    await planExample(page, path("many.tsv"));
-    await makeSmall(page, { batch: 2, steps: 45 });
-    await press(page, "Train");
-    await press(page, "Start training");
-    await page.waitForFunction(() => Number(document.querySelector("progress")?.value) > 1);
+    await planExample(page, path("many.tsv"), MANY);
+    await startTraining(page);
+    await passes(page, 1);
     await studio.chromium.browser.startTracing(page, { categories: ["toplevel", "__metadata"] });
     await said(page, /^Trained\. accuracy/);
     const longest = longestTask((await studio.chromium.browser.stopTracing()).toString("utf8"));
@@ -399,16 +470,13 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
 
   it("trains on in a hidden tab, and shows the figures when it is seen again", async () => {
     const tab = await studio.chromium.openTab();
-    await tab.goto(studio.server.url);
-    await planExample(tab, path("reviews.tsv"));
-    await makeSmall(tab, { batch: 8, steps: 3 });
-    await press(tab, "Train");
-    await press(tab, "Start training");
+    await studio.openIn(tab);
+    await planExample(tab, path("reviews.tsv"), FEW);
+    await startTraining(tab);
     const front = await studio.chromium.openTab();
     await front.bringToFront();
     await expect.poll(() => tab.evaluate(() => document.visibilityState)).toBe("hidden");
-    const status = () => tab.evaluate(() => document.querySelector("[role=status]")?.textContent);
-    await expect.poll(status, { timeout: 400_000, interval: 1000 }).toMatch(/^Trained\. accuracy/);
+    await said(tab, /^Trained\. accuracy/);
     expect(await tab.evaluate(() => document.visibilityState)).toBe("hidden");
     await tab.bringToFront();
     await expect.poll(() => tab.locator("#train .picture > svg").count()).toBeGreaterThanOrEqual(4);
@@ -439,9 +507,7 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
     expect(stored).not.toContain("secret");
     await page.getByLabel(/^Address/).fill("not an address");
     await press(page, "Fetch");
-    await page.waitForFunction(() =>
-      document.querySelector(".faults .fact")?.textContent.includes("neither an address"),
-    );
+    await shows(page, ".faults .fact", /neither an address/);
     await page.context().close();
   });
 });

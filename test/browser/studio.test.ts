@@ -1,8 +1,10 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { unzipSync } from "fflate";
 import { chromium } from "playwright-core";
 import { classify, loadAdapter, loadModel } from "safetape";
 import { loadTokenizer, memoryDirectory } from "safetape/data";
+import * as v from "valibot";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { useEngine } from "../support/engine";
 import { useSharedFolder } from "../support/folder";
@@ -11,10 +13,13 @@ import {
   checkAccessible,
   checkWidth,
   giveData,
+  goToPlan,
+  lastResult,
   makeSmall,
   openExample,
   planExample,
   press,
+  shows,
   startStudio,
   take,
   takeRecord,
@@ -30,6 +35,8 @@ let studio: StudioSession;
 /** Rows of the example's reviews. */
 const reviews = readFileSync("examples/data/sentiment/train.tsv", "utf8").split("\n");
 const NARROW = { width: 380, height: 700 };
+/** Decimals of logits that must agree between the page and Node. */
+const LOGIT_DIGITS = 4;
 
 beforeAll(async () => {
   studio = await startStudio();
@@ -41,6 +48,10 @@ beforeAll(async () => {
   writeFileSync(path("empty/notes.txt"), "no model");
   mkdirSync(path("unknown"));
   writeFileSync(path("unknown/config.json"), JSON.stringify({ model_type: "mamba2" }));
+  mkdirSync(path("broken"));
+  for (const file of ["config.json", "tokenizer.json", "tokenizer_config.json"])
+    copyFileSync(join("examples/model", file), path("broken", file));
+  writeFileSync(path("broken/model.safetensors"), "not a model");
 });
 afterAll(async () => {
   await studio.close();
@@ -66,8 +77,7 @@ describe("the studio", { timeout: TEST_MS }, () => {
     expect(await page.locator("#data .rows li").first().innerText()).toMatch(/^(?:negative|positive)\s*\[CLS\]/);
     expect(await page.locator("#data figure > svg").count()).toBe(1);
     await check("data");
-    await press(page, "Next: plan");
-    await page.waitForSelector("#plan .layer");
+    await goToPlan(page);
     const before = await page.innerText("#plan h3");
     await makeSmall(page, { batch: 8, steps: 3 });
     expect(await page.innerText("#plan h3")).not.toBe(before);
@@ -81,6 +91,8 @@ describe("the studio", { timeout: TEST_MS }, () => {
     await press(page, "Classify");
     await page.waitForSelector("#try form table");
     const shown = await page.locator("#try form tbody td:last-child").allInnerTexts();
+    const scores = await lastResult(page, v.array(v.object({ name: v.string(), base: v.number(), tuned: v.number() })));
+    expect(shown).toEqual(scores.map(({ tuned }) => `${(100 * tuned).toFixed(1)} %`));
     await page.waitForSelector("#try table:has-text('Confusion')");
     await check("try");
     await press(page, "Next: take it away");
@@ -93,8 +105,16 @@ describe("the studio", { timeout: TEST_MS }, () => {
     using model = await loadModel(engine, "examples/model");
     const adapter = await loadAdapter(memoryDirectory("taken", files), model);
     const tokenizer = await loadTokenizer("examples/model");
-    const [classified] = await classify(model, ["the hotel was superb"], { adapter, tokenizer });
-    expect(shown).toEqual(classified!.probabilities.map((share) => `${(100 * share).toFixed(1)} %`));
+    const inNode = async (options: { readonly adapter?: typeof adapter }): Promise<readonly number[]> => {
+      const [classified] = await classify(model, ["the hotel was superb"], { tokenizer, ...options });
+      return classified!.probabilities.map((share) => Math.log(share));
+    };
+    // Logarithms of probabilities are logits but for a constant.
+    const [untrained, after] = [await inNode({}), await inNode({ adapter })];
+    scores.forEach(({ base, tuned }, i) => {
+      expect(Math.log(base)).toBeCloseTo(untrained[i]!, LOGIT_DIGITS);
+      expect(Math.log(tuned)).toBeCloseTo(after[i]!, LOGIT_DIGITS);
+    });
 
     const record = await takeRecord(page);
     expect(record.steps).toHaveLength(3);
@@ -111,26 +131,38 @@ describe("the studio", { timeout: TEST_MS }, () => {
     await page.context().close();
   });
 
-  it("says what is wrong with a folder, and with files that teach something else, and loses nothing", async () => {
+  it("says what is wrong with a folder, and with files that teach nothing or something else, and loses nothing", async () => {
     const { page, problems } = await studio.open();
-    const faultOf = async (): Promise<string> => {
-      await page.waitForSelector(".faults .fact");
-      return page.innerText(".faults");
+    const refuses = async (input: string, given: string, fault: RegExp): Promise<void> => {
+      await page.setInputFiles(input, given);
+      await shows(page, ".faults", fault);
+      await press(page, "Close");
     };
-    await page.setInputFiles('#model input[data-kind="folder"]', path("empty"));
-    expect(await faultOf()).toMatch(/There is no config\.json in empty\. It has notes\.txt\./);
-    await page.setInputFiles('#model input[data-kind="folder"]', path("unknown"));
-    await page.waitForFunction(() => document.querySelector(".faults")?.textContent.includes("mamba2"));
-    expect(await faultOf()).toMatch(/model_type "mamba2" is not supported\.\s+Supported families: bert/);
+    const [folder, file] = ['#model input[data-kind="folder"]', '#data input[data-kind="files"]'];
+    await refuses(folder, path("empty"), /There is no config\.json in empty\. It has notes\.txt\./);
+    await refuses(folder, path("unknown"), /model_type "mamba2" is not supported\.\s*Supported families: bert/);
+    await refuses(folder, path("broken"), /model\.safetensors/);
     await openExample(page);
-    expect(await page.locator(".faults .fact").count()).toBe(0);
     await press(page, "Next: data");
-    writeFileSync(path("chats.jsonl"), '{"messages": [{"role": "user", "content": "a"}]}\n');
-    await page.setInputFiles('#data input[data-kind="files"]', path("chats.jsonl"));
-    expect(await faultOf()).toMatch(
-      /these files teach a model to write answers, and this bert can learn to classify texts/,
-    );
+    const files = [
+      [
+        "chats.jsonl",
+        '{"messages": [{"role": "user", "content": "a"}]}\n',
+        /these files teach a model to write answers, and this bert can learn to classify texts/,
+      ],
+      ["EMPTY.CSV", "", /EMPTY\.CSV in the given files is empty/],
+      ["one.csv", "text\na\nb\n", /one\.csv has one column, and a row needs a text and its class/],
+      ["same.tsv", "a\tb\nc\tb\n", /different values, and classes are 2 to 200/],
+      ["notes.pdf", "%PDF", /nothing here reads notes\.pdf/],
+    ] as const;
+    for (const [name, text, fault] of files) {
+      writeFileSync(path(name), text);
+      await refuses(file, path(name), fault);
+    }
     await giveData(page, [path("reviews.tsv")]);
+    await refuses(file, path("one.csv"), /one column/);
+    // What was read before is still there.
+    expect(await page.innerText("#data")).toMatch(/rows to learn from\s+22/);
     expect(problems).toEqual([]);
     await page.context().close();
   });

@@ -118,6 +118,7 @@ describe("the studio", () => {
     expect(read.flatMap(({ evaluates }) => evaluates)).toEqual([]);
     for (const name of [
       "index.html",
+      "bench.html",
       "style.css",
       "icon.svg",
       "model/config.json",

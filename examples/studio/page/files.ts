@@ -8,8 +8,12 @@ const given = (files: FileList): GivenFile[] =>
 
 /** Files that were dropped, those of folders included. */
 async function dropped({ items }: DataTransfer): Promise<GivenFile[]> {
-  const entries = [...items].flatMap((item) => item.webkitGetAsEntry() ?? []);
-  return (await Promise.all(entries.map((entry) => filesOf(entry, "")))).flat();
+  // All entries are taken before anything is awaited: a drop's items are gone afterwards.
+  const found = [...items].map(async (item) => {
+    const [entry, file] = [item.webkitGetAsEntry(), item.getAsFile()];
+    return entry ? filesOf(entry, "") : file ? [{ path: file.name, file }] : [];
+  });
+  return (await Promise.all(found)).flat();
 }
 
 async function filesOf(entry: FileSystemEntry, above: string): Promise<GivenFile[]> {

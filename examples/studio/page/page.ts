@@ -1,4 +1,6 @@
 // The studio: six steps, one of which is in view.
+import { unforeseen } from "../protocol";
+import { StudioError } from "./client";
 import { button, fill, h } from "./dom";
 import { dataStep } from "./steps/data";
 import { modelStep } from "./steps/model";
@@ -38,6 +40,11 @@ studio.go = (name) => {
   views[current]?.heading.focus();
 };
 
+// What nothing else handled: the user is told all the same.
+addEventListener("unhandledrejection", ({ reason }) => {
+  studio.showFault(reason instanceof StudioError ? reason : new StudioError(unforeseen(reason)));
+});
+
 // A run is saved every few seconds, but what was done since would be lost.
 addEventListener("beforeunload", (event) => {
   if (studio.isBusy) event.preventDefault();
@@ -47,6 +54,7 @@ fill(
   document.querySelector("#studio")!,
   h("nav", { "aria-label": "Steps" }, h("ol", { class: "steps" }, ...views.map(({ link }) => h("li", {}, link)))),
   studio.status,
+  studio.offer,
   studio.faults,
   ...views.map(({ section }) => section),
   storagePanel(studio),

@@ -7,7 +7,7 @@ import type { Studio } from "./studio";
 export function storagePanel(studio: Studio): HTMLElement {
   const list = h("div", { "aria-live": "polite" });
   const draw = async (items: readonly StoredItem[]): Promise<void> => {
-    const { usage = 0, quota } = await estimate();
+    const { usage = 0, quota } = (await storage()?.estimate()) ?? {};
     const rest = quota === undefined ? "" : ` of ${bytes(quota)} that this browser allows`;
     fill(
       list,
@@ -20,7 +20,10 @@ export function storagePanel(studio: Studio): HTMLElement {
             "li",
             {},
             button(`Delete ${what}`, () => {
-              void studio.attempt(async () => draw(await studio.client.call("remove", name)));
+              void studio.attempt(async () => {
+                await studio.client.call("remove", name);
+                studio.storageChanged();
+              });
             }),
             ` ${bytes(size)}`,
           ),
@@ -30,14 +33,20 @@ export function storagePanel(studio: Studio): HTMLElement {
     );
   };
   const panel = h("details", { class: "storage" }, h("summary", {}, "Stored in this browser"), list);
-  panel.addEventListener("toggle", () => {
+  const show = (): void => {
     if (panel.open) void studio.client.call("stored").then(draw);
-  });
+  };
+  panel.addEventListener("toggle", show);
+  studio.onStored.push(show);
+  studio.showStored = () => {
+    panel.open = true;
+    panel.querySelector("summary")?.focus();
+  };
   return panel;
 }
 
-async function estimate(): Promise<StorageEstimate> {
-  // TypeScript declares the storage of secure pages, which others do not have.
-  const { storage } = navigator as { readonly storage?: StorageManager };
-  return (await storage?.estimate()) ?? {};
-}
+/** The browser's storage. TypeScript declares that of secure pages, which others do not have. */
+const storage = (): StorageManager | undefined => (navigator as { readonly storage?: StorageManager }).storage;
+
+/** Asks the browser to keep what is stored where it runs short of space. */
+export const persist = async (): Promise<unknown> => storage()?.persist();

@@ -30,28 +30,43 @@ export class Studio {
   readonly listeners: ((event: StudioEvent) => void)[] = [];
   /** Called whenever facts have changed. */
   onChange: () => void = () => undefined;
+  /** A button that leads to what is stored, and can be deleted. */
+  readonly storedButton = (): HTMLElement => button("Show what is stored", () => this.showStored());
+  /** Opens the list of what is stored. */
+  showStored: () => void = () => undefined;
   /** Shows a step. */
   go: (name: string) => void = () => undefined;
   readonly status = h("p", { role: "status", class: "status" });
   readonly faults = h("div", { role: "alert", class: "faults" });
+  /** A stored run that the user may go on with. */
+  readonly offer = h("div", { class: "offer", "aria-live": "polite" });
+  /** Called whenever something was stored in this browser, or deleted. */
+  readonly onStored: (() => void)[] = [];
 
   /**
    * Does something that the user asked for, and shows what went wrong. While it lasts, buttons that would disturb it are disabled.
    * @param remedies buttons beside the error.
+   * @returns whether it was done.
    */
   async attempt(
     work: () => Promise<void>,
     remedies: (error: StudioError) => readonly HTMLElement[] = () => [],
-  ): Promise<void> {
-    if (this.isBusy) return;
+  ): Promise<boolean> {
+    if (this.isBusy) {
+      this.#alert([h("p", {}, "Something is still under way: wait for it, or stop it.")]);
+      return false;
+    }
     this.isBusy = true;
     fill(this.faults);
     this.onChange();
     try {
       await work();
+      fill(this.faults);
+      return true;
     } catch (error) {
       if (!(error instanceof StudioError)) throw error;
       this.showFault(error, remedies(error));
+      return false;
     } finally {
       this.isBusy = false;
       this.onChange();
@@ -67,17 +82,17 @@ export class Studio {
 
   showFault({ fault }: StudioError, remedies: readonly HTMLElement[] = []): void {
     this.say("");
-    fill(
-      this.faults,
-      h("p", { class: "fact" }, fault.fact),
-      h("p", {}, fault.remedy),
-      h(
-        "p",
-        { class: "buttons" },
-        ...remedies,
-        button("Close", () => fill(this.faults)),
-      ),
-    );
+    this.#alert([h("p", { class: "fact" }, fault.fact), h("p", {}, fault.remedy)], remedies);
+  }
+
+  #alert(text: readonly HTMLElement[], remedies: readonly HTMLElement[] = []): void {
+    const close = button("Close", () => fill(this.faults));
+    fill(this.faults, ...text, h("p", { class: "buttons" }, ...remedies, close));
+  }
+
+  /** To be called whenever something was stored in this browser, or deleted. */
+  storageChanged(): void {
+    for (const draw of this.onStored) draw();
   }
 
   say(text: string): void {

@@ -2,6 +2,7 @@
 import { FileFormatError } from "../../../src/base/errors";
 import { checkFileName, checkRange, missingFile } from "../../../src/io/directory";
 import type { Directory, FileContent, NewFile } from "../../../src/io/directory";
+import { STORAGE_FULL } from "../protocol";
 import type { GivenFile } from "../protocol";
 
 /** A directory of blobs, such as the files of a dropped folder, which stay where they are until they are read. */
@@ -94,11 +95,17 @@ export function storedDirectory(name: string, handle: FileSystemDirectoryHandle)
     return names.sort();
   };
   /** Writes a file beside the one that it replaces; `close` puts it in its place. */
-  const stage = async ({ file, content }: NewFile): Promise<FileSystemWritableFileStream> => {
+  const stage = async (
+    { file, content }: NewFile,
+    onBytes: (count: number) => void,
+  ): Promise<FileSystemWritableFileStream> => {
     checkFileName(file, name);
     const stream = await (await handle.getFileHandle(file, { create: true })).createWritable();
     try {
-      for await (const piece of content instanceof Uint8Array ? [content] : content) await stream.write(bytesOf(piece));
+      for await (const piece of content instanceof Uint8Array ? [content] : content) {
+        onBytes(piece.length);
+        await stream.write(bytesOf(piece));
+      }
       return stream;
     } catch (error) {
       await stream.abort().catch(() => undefined);
@@ -106,11 +113,13 @@ export function storedDirectory(name: string, handle: FileSystemDirectoryHandle)
     }
   };
   const writeTogether = async (files: readonly NewFile[]): Promise<void> => {
-    const existed = new Set(await list());
+    const existed = new Set<string>();
     const staged: FileSystemWritableFileStream[] = [];
-    let closed = 0;
+    let [closed, bytes] = [0, 0];
     try {
-      for (const file of files) staged.push(await stage(file));
+      // Where the folder itself was deleted, this fails already.
+      for (const file of await list()) existed.add(file);
+      for (const file of files) staged.push(await stage(file, (count) => (bytes += count)));
       for (; closed < staged.length; closed++) await staged[closed]!.close();
     } catch (cause) {
       for (const stream of staged.slice(closed)) await stream.abort().catch(() => undefined);
@@ -118,7 +127,7 @@ export function storedDirectory(name: string, handle: FileSystemDirectoryHandle)
       for (const { file } of files.slice(closed)) {
         if (!existed.has(file)) await handle.removeEntry(file).catch(() => undefined);
       }
-      throw storageFault(name, cause);
+      throw await storageFault(name, bytes, cause);
     }
   };
   return {
@@ -139,10 +148,19 @@ export function storedDirectory(name: string, handle: FileSystemDirectoryHandle)
   };
 }
 
-function storageFault(name: string, cause: unknown): FileFormatError {
-  const isFull = cause instanceof DOMException && cause.name === "QuotaExceededError";
-  return isFull
-    ? new FileFormatError(
+/** The browser allows this page no more bytes. */
+export class StorageFullError extends FileFormatError {
+  // The page, which offers to delete something, knows it by this name.
+  override name = STORAGE_FULL;
+}
+
+/** @param bytes how many were to be written. */
+async function storageFault(name: string, bytes: number, cause: unknown): Promise<FileFormatError> {
+  const isQuota = cause instanceof DOMException && cause.name === "QuotaExceededError";
+  // Of a large write, Chromium says no more than that it failed.
+  const { usage = 0, quota = Infinity } = await navigator.storage.estimate();
+  return isQuota || usage + bytes > quota
+    ? new StorageFullError(
         "This browser's storage is full; what was there before is unchanged.",
         "Delete something under Stored in this browser.",
         { cause },
@@ -207,14 +225,10 @@ export async function removeStored(...path: readonly string[]): Promise<void> {
   await parent.removeEntry(path.at(-1)!, { recursive: true }).catch(() => undefined);
 }
 
-/** Copies files of a directory to another, one after the other. */
-export async function copyFiles(from: Directory, to: Directory, files: readonly string[]): Promise<void> {
-  for (const file of files) await to.write(file, pieces(from, file));
-}
-
 const PIECE_BYTES = 16 * 2 ** 20;
 
-async function* pieces(from: Directory, file: string): AsyncGenerator<Uint8Array, void, undefined> {
+/** A file's bytes in pieces, so that a large one is never in memory as a whole. */
+export async function* pieces(from: Directory, file: string): AsyncGenerator<Uint8Array, void, undefined> {
   const size = (await from.size(file)) ?? 0;
   for (let start = 0; start < size; start += PIECE_BYTES) {
     yield await from.read(file, start, Math.min(size, start + PIECE_BYTES));

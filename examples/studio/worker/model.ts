@@ -15,11 +15,11 @@ import type { Tokenizer } from "../../../src/data/tokenizer";
 import { loadChatTemplate } from "../../../src/data/chat-template";
 import type { ChatTemplate } from "../../../src/data/chat-template";
 import type { ModelFacts, ModelSource, StudioTask } from "../protocol";
-import { copyFiles, givenDirectory, MODELS, storedFolder, withFile } from "./directories";
+import { givenDirectory, MODELS, pieces, removeStored, storedFolder, storedFolders, withFile } from "./directories";
 
 const CONFIG = v.record(v.string(), v.unknown());
 
-/** Addresses that a model is fetched from: nothing else is requested from a server. */
+/** Where OWNER/NAME is. */
 const HUB = "https://huggingface.co/";
 
 export interface OpenedModel {
@@ -61,7 +61,7 @@ const megabytes = (loaded: number, total?: number): string =>
   `${(loaded / 1e6).toFixed(1)}${total === undefined ? "" : ` of ${(total / 1e6).toFixed(1)}`} MB`;
 
 /** The address of a model: as it is given, or that of the Hub for OWNER/NAME. @throws ConfigError for anything else. */
-export function addressOf(given: string): string {
+function addressOf(given: string): string {
   const text = given.trim();
   if (/^[\w.-]+\/[\w.-]+$/.test(text)) return `${HUB}${text}/resolve/main/`;
   if (/^https?:\/\/\S+$/.test(text)) return text.replace(/\/(?:config\.json)?$/, "") + "/";
@@ -80,8 +80,15 @@ const nameOf = (url: string): string =>
     .slice(-2)
     .join("/");
 
-/** The folder in the browser's storage of a model of this name. */
-export const folderName = (name: string): string => name.replace(/[^\w.-]+/g, "--").slice(0, 100);
+/** A folder's name in the browser's storage for a model of this name, which no other model has. */
+async function freeName(name: string): Promise<string> {
+  const plain = name.replace(/[^\w.-]+/g, "--").slice(0, 100);
+  const taken = new Set((await storedFolders(MODELS)).map((folder) => folder.name));
+  for (let i = 1; ; i++) {
+    const candidate = i === 1 ? plain : `${plain}-${i}`;
+    if (!taken.has(candidate)) return candidate;
+  }
+}
 
 /**
  * Opens a model's directory, without its weights.
@@ -176,18 +183,23 @@ export function forNewLabels(opened: OpenedModel): Pick<OpenedModel, "directory"
   return { config, directory: withFile(opened.directory, "config.json", jsonBytes(config)) };
 }
 
-/** Copies a model into the browser's storage, so that it is there after a reload. Throws as the storage does. */
+/** Copies a model into the browser's storage, so that it is there after a reload. Throws as the storage does, which then has nothing of it. */
 export async function keepStudioModel(opened: OpenedModel, onProgress: (text: string) => void): Promise<OpenedModel> {
   const { directory, facts } = opened;
-  const folder = folderName(facts.name);
+  const folder = await freeName(facts.name);
   const to = await storedFolder(MODELS, folder);
   const weights = await weightFiles(directory);
   const beside = ["config.json", "generation_config.json", "README.md", ...COMPANIONS];
   const files = [...new Set([...weights, ...beside])];
-  for (const file of files) {
-    if ((await directory.size(file)) === undefined) continue;
-    onProgress(`Storing ${file}`);
-    await copyFiles(directory, to, [file]);
+  try {
+    for (const file of files) {
+      if ((await directory.size(file)) === undefined) continue;
+      onProgress(`Storing ${file}`);
+      await to.write(file, pieces(directory, file));
+    }
+  } catch (error) {
+    await removeStored(MODELS, folder);
+    throw error;
   }
   return { ...opened, source: { kind: "kept", name: folder }, directory: to, facts: { ...facts, isKept: true } };
 }

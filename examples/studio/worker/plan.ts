@@ -15,17 +15,20 @@ import type { StudioData } from "./data";
 const SCALE = 4;
 /** Points at which the memory after a freeze is shown. */
 const FREEZES = 5;
+/** Tokens of a row at most in a first plan: attention's memory grows with them. */
+const USUAL_LENGTH = 512;
 /** Parameters below which a model learns at the rates of the example's. */
 const SMALL = 20e6;
 
-export const adapterOf = ({ adapter, rank, targets }: PlanForm): Adapter =>
-  makeAdapter({
-    kind: adapter,
-    rank,
-    alpha: SCALE * rank,
-    dropout: 0.05,
-    ...(targets === "all-linear" && { targets }),
-  });
+/** Options of the adapter that the form makes. */
+export const adapterOptions = ({ rank, targets }: PlanForm) => ({
+  rank,
+  alpha: SCALE * rank,
+  dropout: 0.05,
+  ...(targets === "all-linear" && { targets }),
+});
+
+export const adapterOf = (form: PlanForm): Adapter => makeAdapter({ kind: form.adapter, ...adapterOptions(form) });
 
 export const policyOf = ({ freeze }: PlanForm): Policy => (freeze === "safe" ? safe() : never());
 
@@ -53,7 +56,7 @@ export function firstForm({ facts, model }: StudioData): PlanForm {
     targets: "usual",
     freeze: "safe",
     batch: Math.min(isSmall ? 32 : 8, facts.train),
-    length: model.image ? model.maxLength : Math.min(facts.longest, Math.max(facts.usual, 8)),
+    length: model.image ? model.maxLength : Math.min(facts.mostLength, Math.max(facts.usual, 8), USUAL_LENGTH),
     epochs: isSmall ? 2 : 3,
     learningRate: isSmall ? 2e-3 : 5e-4,
     weights: "f32",
@@ -73,15 +76,19 @@ function workloadOf(form: PlanForm, { model }: StudioData): Omit<PredictOptions,
   };
 }
 
-/** @throws ConfigError, ShapeError or DataError for a form that the model does not take. */
-export function planOf(form: PlanForm, data: StudioData, secondsPerStep: number | undefined): PlanFacts {
-  const { weights, activations, recompute, batch, microBatch, epochs } = form;
-  const workload = {
-    ...workloadOf(form, data),
-    batch: microBatch > 0 ? Math.min(microBatch, batch) : batch,
-    weights,
-    memory: { activations, recompute },
-  };
+/** Steps of a run. */
+export const stepsOf = ({ epochs, batch, length }: PlanForm, data: StudioData): number =>
+  Math.max(1, Math.round(epochs * Math.ceil(data.countAt(length) / batch)));
+
+/**
+ * What a form needs.
+ * @param rate floating-point operations of a second; undefined before they were measured.
+ * @throws ConfigError, ShapeError or DataError for a form that the model does not take.
+ */
+export function planOf(form: PlanForm, data: StudioData, rate: number | undefined): PlanFacts {
+  const { weights, activations, recompute, batch, microBatch } = form;
+  const atOnce = microBatch > 0 ? Math.min(microBatch, batch) : batch;
+  const workload = { ...workloadOf(form, data), batch: atOnce, weights, memory: { activations, recompute } };
   const prediction = plan(workload);
   const { layers } = prediction;
   const points = [...new Set(Array.from({ length: FREEZES }, (_, i) => Math.round((i * layers) / (FREEZES - 1))))];
@@ -89,8 +96,9 @@ export function planOf(form: PlanForm, data: StudioData, secondsPerStep: number 
     below,
     peakBytes: below === 0 ? prediction.peakBytes : plan({ ...workload, freezeBelow: below }).peakBytes,
   }));
-  const { peakBytes, bytes, peakAt, trainableParameters: trainable, flops } = prediction;
-  const totalSteps = Math.max(1, Math.round(epochs * Math.ceil(data.facts.train / batch)));
+  const { peakBytes, bytes, peakAt, trainableParameters: trainable } = prediction;
+  const totalSteps = stepsOf(form, data);
+  const flops = (prediction.flops.forward + prediction.flops.recompute + prediction.flops.backward) * (batch / atOnce);
   return {
     peakBytes,
     bytes,
@@ -99,8 +107,8 @@ export function planOf(form: PlanForm, data: StudioData, secondsPerStep: number 
     parts: partsOf(prediction),
     frozen,
     totalSteps,
-    flops: flops.forward + flops.recompute + flops.backward,
-    seconds: secondsPerStep === undefined ? undefined : totalSteps * secondsPerStep,
+    flops,
+    seconds: rate === undefined ? undefined : (totalSteps * flops) / rate,
   };
 }
 

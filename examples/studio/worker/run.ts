@@ -1,6 +1,7 @@
 // A run: trains, evaluates, draws, and keeps itself in the browser's storage so that it goes on after a reload.
 import * as v from "valibot";
 import { SafetapeError } from "../../../src/base/errors";
+import type { Tensors } from "../../../src/adapter/adapter";
 import type { Batch } from "../../../src/data/batch";
 import { accuracy, perplexity } from "../../../src/data/metrics";
 import type { Engine } from "../../../src/engine";
@@ -9,23 +10,27 @@ import type { Directory } from "../../../src/io/directory";
 import { checkSchema } from "../../../src/io/json";
 import { loadModel } from "../../../src/io/load-model";
 import type { LoadedModel } from "../../../src/io/load-model";
+import type { FloatTensor, HostTensor } from "../../../src/io/safetensors";
 import { packReports, unpackReports } from "../../../src/cli/report-table";
 import { RunLog } from "../../../src/report/run-log";
 import type { RunRecord } from "../../../src/report/record";
 import type { Evaluation } from "../../../src/train/evaluate";
 import type { StepReport } from "../../../src/train/loop/reports";
+import { EarlyStopping } from "../../../src/train/early-stopping";
 import type { CheckpointExtra } from "../../../src/train/options";
 import { Trainer } from "../../../src/train/trainer";
 import { version } from "../../../package.json";
 import type { EvaluationFacts, Metrics, PlanForm, RunFacts, StudioEvent } from "../protocol";
 import type { StudioData } from "./data";
+import { StorageFullError } from "./directories";
 import { runDrawings } from "./pictures";
 import { adapterOf, policyOf, trainerSettings } from "./plan";
 
 /** Evaluations in the course of a run. */
 const EVALUATIONS = 8;
-/** Milliseconds between two checkpoints, and between two reports to the page. */
+/** Milliseconds between two checkpoints, after one that the storage refused, and between two reports to the page. */
 const CHECKPOINT_MS = 5_000;
+const REFUSED_MS = 60_000;
 const REPORT_MS = 100;
 /** A figure is drawn at most so often, one after the other, and takes at most a tenth of the time. */
 const PICTURE_MS = 300;
@@ -34,6 +39,9 @@ const PICTURE_SHARE = 10;
 const RECENT = 20;
 /** Steps of a measurement; the first of them compile kernels. */
 const MEASURED_STEPS = 4;
+/** Names of a checkpoint's tensors: the steps' reports, and those of the best evaluation. */
+const REPORTS = "reports";
+const BEST = "best ";
 
 const METRICS = v.record(v.string(), v.number());
 /** What checkpoints have of a run beside the trainer's own. */
@@ -65,167 +73,18 @@ function metricsOf({ predictions, labels, loss, count }: Evaluation): Metrics {
   return { ...first, loss };
 }
 
-export class Run {
-  readonly #reports: StepReport[] = [];
-  readonly #log = new RunLog();
-  #before: Metrics = {};
-  #after: Metrics = {};
-  #confusion: readonly (readonly number[])[] = [];
-  #evaluations: { step: number; metrics: Metrics }[] = [];
+/** What the user asked of a run, also while it is still opened. A run obeys between two steps. */
+export class RunControl {
   #isStopping = false;
   #gate: { readonly open: () => void; readonly opened: Promise<void> } | undefined;
-  #weights: AdapterWeights | undefined;
-  #lastCheckpoint = performance.now();
-  #nextPicture = 0;
-  /** Figures drawn so far: each time the next one is. */
-  #pictures = 0;
-  /** Whether the storage refused a checkpoint: it is asked again only where the user pauses or stops. */
-  #isStorageFull = false;
 
-  private constructor(
-    private readonly options: RunOptions,
-    readonly loaded: LoadedModel,
-    readonly trainer: Trainer,
-  ) {}
-
-  static async open(options: RunOptions): Promise<Run> {
-    const { engine, data, form, checkpoints, isResumed, emit } = options;
-    emit({ type: "progress", text: "Loading weights ..." });
-    const loaded = await loadModel(engine, data.directory, {
-      ...data.head,
-      weights: form.weights,
-      onProgress: (done, of) => emit({ type: "progress", text: `Loading weights: ${Math.floor((100 * done) / of)} %` }),
-    });
-    let run: Run | undefined;
-    try {
-      emit({ type: "progress", text: "Planning the run ..." });
-      const loss = await data.loss(form.length);
-      const trainer = await Trainer.create({
-        model: loaded,
-        adapter: adapterOf(form),
-        policy: policyOf(form),
-        data: await data.trainBatches(form.batch, form.length, form.seed),
-        ...trainerSettings(form),
-        ...(loss && { loss }),
-        onNotFinite: "skip",
-        warn: (text) => emit({ type: "notice", text }),
-        ...(checkpoints && {
-          checkpoints: { directory: checkpoints, every: 0, keep: 1, resume: isResumed, extra: () => run!.#extra() },
-        }),
-      });
-      run = new Run(options, loaded, trainer);
-      run.#restore();
-      return run;
-    } catch (error) {
-      loaded.dispose();
-      throw error;
-    }
-  }
-
-  /** Seconds of a step, from a few steps that change nothing which is kept. */
-  static async measure(options: Omit<RunOptions, "checkpoints" | "isResumed">): Promise<number> {
-    const run = await Run.open({ ...options, checkpoints: undefined, isResumed: false });
-    try {
-      const seconds: number[] = [];
-      for await (const report of run.trainer.steps()) {
-        seconds.push(report.seconds);
-        options.emit({ type: "progress", text: `Measured step ${seconds.length} of ${MEASURED_STEPS}` });
-        if (seconds.length === MEASURED_STEPS) break;
-      }
-      return Math.min(...seconds.slice(-2));
-    } finally {
-      run.dispose();
-    }
-  }
-
-  /** Trains until the end, or until it is stopped. @throws what the trainer throws; the last checkpoint stays. */
-  async train(): Promise<RunFacts> {
-    const { emit, form, data } = this.options;
-    const { trainer } = this;
-    const dev = await data.devBatches(form.batch, form.length);
-    const { step: done, totalSteps } = trainer.progress;
-    this.#isStopping = false;
-    this.#weights = undefined;
-    if (dev && done === 0 && Object.keys(this.#before).length === 0) {
-      emit({ type: "progress", text: "Evaluating the model before training ..." });
-      this.#before = metricsOf(await trainer.evaluate(dev()));
-    }
-    const every = Math.max(1, Math.ceil(totalSteps / EVALUATIONS));
-    const recent: number[] = [];
-    let [last, lastReport] = [performance.now(), 0];
-    let { device } = trainer.options.model.engine;
-    emit({ type: "progress", text: "Training; the first step compiles kernels ..." });
-    if (done < totalSteps) {
-      for await (const report of trainer.steps()) {
-        this.#reports.push(report);
-        this.#log.add(report);
-        if (device !== trainer.options.model.engine.device) {
-          device = trainer.options.model.engine.device;
-          const text = `The GPU was lost and is back: the run went on at step ${report.step}, with the same numbers.`;
-          emit({ type: "notice", text });
-          emit({ type: "progress", text: "Training ..." });
-        }
-        const now = performance.now();
-        recent.push((now - last) / 1000);
-        last = now;
-        if (recent.length > RECENT) recent.shift();
-        const { step } = report;
-        if (now - lastReport > REPORT_MS || step === totalSteps) {
-          lastReport = now;
-          const mean = recent.reduce((sum, seconds) => sum + seconds, 0) / recent.length;
-          const { loss, examplesPerSecond, bytes, horizon } = report;
-          const left = mean * (totalSteps - step);
-          emit({ type: "step", step, totalSteps, loss, examplesPerSecond, bytes, horizon, left });
-        }
-        if (dev && step % every === 0 && step < totalSteps) {
-          const metrics = metricsOf(await trainer.evaluate(dev()));
-          this.#evaluations.push({ step, metrics });
-          emit({ type: "evaluated", step, metrics });
-        }
-        this.#draw();
-        if (now - this.#lastCheckpoint > CHECKPOINT_MS) await this.#save();
-        // Messages of the page, such as to pause, arrive while nothing else runs here.
-        await breath();
-        if (this.#gate) await this.#pause(this.#gate);
-        if (this.isStopping) break;
-      }
-    }
-    return this.#finish(dev);
-  }
-
-  async #pause({ opened }: { readonly opened: Promise<void> }): Promise<void> {
-    await this.#save(true);
-    this.options.emit({ type: "progress", text: `Paused after step ${this.trainer.progress.step}.` });
-    await opened;
-    this.options.emit({ type: "progress", text: "Going on ..." });
-  }
-
-  async #finish(dev: (() => Iterable<Batch>) | undefined): Promise<RunFacts> {
-    const { emit, data } = this.options;
-    if (dev) {
-      emit({ type: "progress", text: "Evaluating ..." });
-      const evaluation = await this.trainer.evaluate(dev());
-      this.#after = metricsOf(evaluation);
-      this.#confusion = confusionOf(evaluation, data.labelNames.length);
-    }
-    await this.#save(true);
-    this.#draw(true);
-    return this.facts;
-  }
-
-  get facts(): RunFacts {
-    const { step, totalSteps } = this.trainer.progress;
-    return { step, totalSteps, hasEnded: step >= totalSteps, before: this.#before, after: this.#after };
-  }
-
-  get evaluation(): EvaluationFacts {
-    const { labelNames } = this.options.data;
-    return { before: this.#before, after: this.#after, labels: labelNames, confusion: this.#confusion };
-  }
-
-  /** Whether the user asked the run to stop, which happens between two steps. */
   get isStopping(): boolean {
     return this.#isStopping;
+  }
+
+  /** Resolves when the run may go on; undefined where it is not paused. */
+  get paused(): Promise<void> | undefined {
+    return this.#gate?.opened;
   }
 
   pause(): void {
@@ -244,16 +103,228 @@ export class Run {
     this.#isStopping = true;
     this.resume();
   }
+}
+
+export class Run {
+  readonly #reports: StepReport[] = [];
+  readonly #log = new RunLog();
+  #before: Metrics = {};
+  #after: Metrics = {};
+  #confusion: readonly (readonly number[])[] = [];
+  #evaluations: { step: number; metrics: Metrics }[] = [];
+  readonly #best: EarlyStopping;
+  /** The tensors after the last step, while the trainer has those of the best evaluation. */
+  #last: Tensors | undefined;
+  #weights: AdapterWeights | undefined;
+  #hasFailed = false;
+  #nextCheckpoint = performance.now() + CHECKPOINT_MS;
+  #nextPicture = 0;
+  /** Figures drawn so far: each time the next one is. */
+  #pictures = 0;
+  /** Whether the storage refused the last checkpoint, which is told once. */
+  #isRefused = false;
+
+  private constructor(
+    private readonly options: RunOptions,
+    readonly loaded: LoadedModel,
+    readonly trainer: Trainer,
+  ) {
+    // It keeps the best tensors, and never stops a run.
+    this.#best = new EarlyStopping(trainer, { patience: Infinity });
+  }
+
+  static async open(options: RunOptions): Promise<Run> {
+    const { engine, data, form, checkpoints, isResumed, emit } = options;
+    emit({ type: "progress", text: "Loading weights ..." });
+    const loaded = await loadModel(engine, data.directory, {
+      ...data.head,
+      weights: form.weights,
+      onProgress: (done, of) => emit({ type: "progress", text: `Loading weights: ${Math.floor((100 * done) / of)} %` }),
+    });
+    let run: Run | undefined;
+    try {
+      emit({ type: "progress", text: "Planning the run ..." });
+      const loss = data.loss(form.length);
+      const trainer = await Trainer.create({
+        model: loaded,
+        adapter: adapterOf(form),
+        policy: policyOf(form),
+        data: data.trainBatches(form.batch, form.length, form.seed),
+        ...trainerSettings(form),
+        ...(loss && { loss }),
+        onNotFinite: "skip",
+        warn: (text) => emit({ type: "notice", text }),
+        ...(checkpoints && {
+          checkpoints: { directory: checkpoints, every: 0, keep: 1, resume: isResumed, extra: () => run!.#extra() },
+        }),
+      });
+      run = new Run(options, loaded, trainer);
+      run.#restore();
+      return run;
+    } catch (error) {
+      loaded.dispose();
+      throw error;
+    }
+  }
+
+  /** Seconds of a step, from a few steps of which nothing is kept. */
+  static async measure(options: Omit<RunOptions, "checkpoints" | "isResumed">): Promise<number> {
+    const run = await Run.open({ ...options, checkpoints: undefined, isResumed: false });
+    try {
+      const seconds: number[] = [];
+      for await (const report of run.trainer.steps()) {
+        seconds.push(report.seconds);
+        options.emit({ type: "progress", text: `Measured step ${seconds.length} of ${MEASURED_STEPS}` });
+        if (seconds.length === MEASURED_STEPS) break;
+      }
+      return Math.min(...seconds.slice(-2));
+    } finally {
+      run.dispose();
+    }
+  }
+
+  /** Trains until the end, or until it is stopped, and may be called again to go on. @throws what the trainer throws; the last checkpoint stays. */
+  async train(control: RunControl): Promise<RunFacts> {
+    try {
+      return await this.#train(control);
+    } catch (error) {
+      this.#hasFailed = true;
+      throw error;
+    }
+  }
+
+  /** Whether training failed, so that the run must be opened again. */
+  get hasFailed(): boolean {
+    return this.#hasFailed;
+  }
+
+  async #train(control: RunControl): Promise<RunFacts> {
+    const { emit, form, data } = this.options;
+    const { trainer } = this;
+    const dev = data.devBatches(form.batch, form.length);
+    await this.#goBackToLast();
+    const { step: done, totalSteps } = trainer.progress;
+    if (dev && done === 0 && Object.keys(this.#before).length === 0) {
+      emit({ type: "progress", text: "Evaluating the model before training ..." });
+      this.#before = metricsOf(await trainer.evaluate(dev()));
+    }
+    const every = Math.max(1, Math.ceil(totalSteps / EVALUATIONS));
+    const recent: number[] = [];
+    let [last, lastReport] = [performance.now(), 0];
+    let { device } = trainer.options.model.engine;
+    emit({ type: "progress", text: "Training; the first step compiles kernels ..." });
+    const steps = trainer.steps();
+    while (!(await this.#isToStop(control))) {
+      const { value: report } = await steps.next();
+      if (!report) break;
+      this.#reports.push(report);
+      this.#log.add(report);
+      if (device !== trainer.options.model.engine.device) {
+        device = trainer.options.model.engine.device;
+        const text = `The GPU was lost and is back: the run went on at step ${report.step}, with the same numbers.`;
+        emit({ type: "notice", text });
+        emit({ type: "progress", text: "Training ..." });
+      }
+      const now = performance.now();
+      recent.push((now - last) / 1000);
+      last = now;
+      if (recent.length > RECENT) recent.shift();
+      const { step } = report;
+      if (now - lastReport > REPORT_MS || step === totalSteps) {
+        lastReport = now;
+        const mean = recent.reduce((sum, seconds) => sum + seconds, 0) / recent.length;
+        const { loss, examplesPerSecond, bytes, horizon } = report;
+        const left = mean * (totalSteps - step);
+        emit({ type: "step", step, totalSteps, loss, examplesPerSecond, bytes, horizon, left });
+      }
+      if (dev && step % every === 0 && step < totalSteps) await this.#evaluate(dev);
+      this.#draw();
+      if (now > this.#nextCheckpoint) await this.#save();
+      // Messages of the page, such as to pause, arrive while nothing else runs here.
+      await breath();
+    }
+    return this.#finish(dev);
+  }
+
+  /** Whether the user asked the run to stop; waits while it is paused. */
+  async #isToStop(control: RunControl): Promise<boolean> {
+    const { emit } = this.options;
+    if (control.paused) {
+      await this.#save(true);
+      emit({ type: "progress", text: `Paused after step ${this.trainer.progress.step}.` });
+      await control.paused;
+      emit({ type: "progress", text: "Going on ..." });
+    }
+    return control.isStopping;
+  }
+
+  /** Evaluates after the last step, and keeps the tensors if they are the best so far. */
+  async #evaluate(dev: () => Iterable<Batch>): Promise<Evaluation> {
+    const evaluation = await this.trainer.evaluate(dev());
+    const { step } = this.trainer.progress;
+    const metrics = metricsOf(evaluation);
+    this.#evaluations.push({ step, metrics });
+    await this.#best.add(this.#badness(metrics));
+    this.options.emit({ type: "evaluated", step, metrics });
+    return evaluation;
+  }
+
+  /** What the best evaluation has the least of: wrong answers and, among equally many, loss, which is below 1 here. */
+  #badness({ accuracy: share, loss = NaN }: Metrics): number {
+    if (share === undefined) return loss;
+    const wrong = Math.round((1 - share) * this.options.data.facts.dev);
+    return wrong + loss / (1 + loss);
+  }
+
+  async #finish(dev: (() => Iterable<Batch>) | undefined): Promise<RunFacts> {
+    const { emit, data } = this.options;
+    const { step } = this.trainer.progress;
+    emit({ type: "progress", text: "Evaluating ..." });
+    const isNew = this.#evaluations.at(-1)?.step !== step;
+    let evaluation = dev && isNew ? await this.#evaluate(dev) : undefined;
+    // A run that goes on does so from its last step.
+    await this.#save(true);
+    if (this.#best.best && this.#best.best.step !== step) {
+      this.#last = await this.trainer.snapshot();
+      await this.#best.restoreBest();
+      evaluation = undefined;
+    }
+    if (dev) {
+      evaluation ??= await this.trainer.evaluate(dev());
+      this.#after = metricsOf(evaluation);
+      this.#confusion = confusionOf(evaluation, data.labelNames.length);
+    }
+    this.#weights = undefined;
+    this.#draw(true);
+    return this.facts;
+  }
+
+  async #goBackToLast(): Promise<void> {
+    if (this.#last) await this.trainer.restore(this.#last);
+    this.#last = undefined;
+  }
+
+  get facts(): RunFacts {
+    const { step, totalSteps } = this.trainer.progress;
+    const bestStep = this.#best.best?.step;
+    return { step, totalSteps, hasEnded: step >= totalSteps, before: this.#before, after: this.#after, bestStep };
+  }
+
+  get evaluation(): EvaluationFacts {
+    const { labelNames } = this.options.data;
+    return { before: this.#before, after: this.#after, labels: labelNames, confusion: this.#confusion };
+  }
 
   /** The run so far, as its report is drawn from it. */
   record(): RunRecord {
     const { data, form } = this.options;
     return this.#log.record(this.trainer, {
-      title: `${form.adapter === "lora" ? "LoRA" : "DoRA"}${form.freeze === "safe" ? " with SAFE" : ""} on ${data.facts.files[0] ?? "data"}`,
+      title: `${form.adapter === "lora" ? "LoRA" : "DoRA"}${form.freeze === "safe" ? " with SAFE" : ""} on ${data.facts.trainFile}`,
       task: data.mapping.task,
       options: { ...form },
       metrics: this.#after,
       evaluations: this.#evaluations,
+      bestStep: this.#best.best?.step,
       versions: { safetape: version },
     });
   }
@@ -282,35 +353,43 @@ export class Run {
   /** Saves a checkpoint. Where the storage refuses it, the run goes on without. */
   async #save(isAsked = false): Promise<void> {
     const { checkpoints, emit } = this.options;
-    this.#lastCheckpoint = performance.now();
-    if (!checkpoints || (this.#isStorageFull && !isAsked)) return;
+    if (!checkpoints) return;
     try {
       await this.trainer.saveCheckpoint();
-      this.#isStorageFull = false;
+      this.#isRefused = false;
       if (isAsked) emit({ type: "progress", text: `Saved after step ${this.trainer.progress.step}.` });
     } catch (error) {
       if (!(error instanceof SafetapeError)) throw error;
-      this.#isStorageFull = true;
-      emit({ type: "notice", text: `The run goes on, but is not saved. ${error.fact} ${error.remedy}` });
+      const text = `The run goes on, but is not saved. ${error.fact} ${error.remedy}`;
+      if (!this.#isRefused) emit({ type: "notice", text, isStorageFull: error instanceof StorageFullError });
+      this.#isRefused = true;
     }
+    this.#nextCheckpoint = performance.now() + (this.#isRefused ? REFUSED_MS : CHECKPOINT_MS);
   }
 
   #extra(): CheckpointExtra {
     const { table, bits } = packReports(this.#reports);
     const record = { table, before: this.#before, evaluations: this.#evaluations };
-    return { record, tensors: new Map([["reports", bits]]) };
+    const best = [...this.#best.bestTensors].map(([name, tensor]) => [`${BEST}${name}`, tensor] as const);
+    return { record, tensors: new Map([[REPORTS, bits], ...best]) };
   }
 
   #restore(): void {
     const { resumed } = this.trainer;
     if (!resumed) return;
-    const { record, tensors } = resumed.extra;
+    const { record, tensors = new Map<string, HostTensor>() } = resumed.extra;
     const { table, before, evaluations } = checkSchema(EXTRA, record, resumed.file);
-    const bits = tensors?.get("reports");
+    const bits = tensors.get(REPORTS);
     if (bits) this.#reports.push(...unpackReports(table, bits));
     for (const report of this.#reports) this.#log.add(report);
     this.#before = before;
     this.#evaluations = evaluations;
+    const best = new Map<string, FloatTensor>();
+    for (const [name, { shape, data }] of tensors) {
+      if (name.startsWith(BEST) && data instanceof Float32Array) best.set(name.slice(BEST.length), { shape, data });
+    }
+    const judged = evaluations.map(({ step, metrics }) => ({ step, value: this.#badness(metrics) }));
+    this.#best.resume(judged, best);
   }
 
   dispose(): void {

@@ -1,13 +1,12 @@
 // The worker's functions: one model, its data, and a run at a time.
 import * as v from "valibot";
 import { ConfigError, DataError } from "../../../src/base/errors";
-import { chatEndIds, chatPrompt, promptIds } from "../../../src/data/jsonl";
 import { readImages } from "../../../src/data/image-folder";
 import { ImageBatches, imageSpec } from "../../../src/data/images";
 import { readPreprocessor } from "../../../src/data/preprocessor";
 import { createEngine } from "../../../src/engine";
 import type { Engine } from "../../../src/engine";
-import { openTextSession } from "../../../src/generate/stream";
+import type { Directory } from "../../../src/io/directory";
 import { jsonBytes, readJson } from "../../../src/io/json";
 import { checkpointSteps } from "../../../src/train/checkpoint/directory";
 import { classify } from "../../../src/train/classify";
@@ -31,16 +30,51 @@ import type {
   Take,
 } from "../protocol";
 import { StudioData } from "./data";
-import { BlobDirectory, MODELS, removeStored, RUN, storedBytes, storedFolder, storedFolders } from "./directories";
+import {
+  BlobDirectory,
+  MODELS,
+  removeStored,
+  RUN,
+  StorageFullError,
+  storedBytes,
+  storedFolder,
+  storedFolders,
+} from "./directories";
 import { keepStudioModel, openStudioModel } from "./model";
 import type { OpenedModel } from "./model";
-import { firstForm, fittedForm, planOf } from "./plan";
-import { Run } from "./run";
+import { firstForm, fittedForm, planOf, stepsOf } from "./plan";
+import { Run, RunControl } from "./run";
 import { taken } from "./take";
+import { Writers } from "./writers";
 
 /** The lock of the stored run: one tab trains at a time, and others are told. */
 const LOCK = "safetape-studio-run";
 const RUN_FILE = "studio.json";
+
+const MAPPING = v.object({
+  task: v.picklist(["classify", "answer", "text", "images"]),
+  header: v.boolean(),
+  text: v.number(),
+  pair: v.number(),
+  label: v.number(),
+  eachAnswer: v.boolean(),
+  devShare: v.number(),
+});
+const FORM = v.object({
+  adapter: v.picklist(["lora", "dora"]),
+  rank: v.number(),
+  targets: v.picklist(["usual", "all-linear"]),
+  freeze: v.picklist(["safe", "never"]),
+  batch: v.number(),
+  length: v.number(),
+  epochs: v.number(),
+  learningRate: v.number(),
+  weights: v.picklist(["f32", "f16", "bf16", "int8", "nf4"]),
+  activations: v.picklist(["f32", "f16", "bf16"]),
+  recompute: v.picklist(["none", "mlp", "layers"]),
+  microBatch: v.number(),
+  seed: v.number(),
+});
 
 /** What the browser's storage has of a run beside its checkpoints and data: enough to open it again. */
 const STORED = v.object({
@@ -53,8 +87,8 @@ const STORED = v.object({
   ]),
   paths: v.array(v.string()),
   isExample: v.boolean(),
-  mapping: v.unknown(),
-  form: v.unknown(),
+  mapping: MAPPING,
+  form: FORM,
   totalSteps: v.number(),
 });
 
@@ -66,7 +100,10 @@ export class Session implements Api {
   #data: StudioData | undefined;
   #form: PlanForm | undefined;
   #run: Run | undefined;
-  #secondsPerStep: number | undefined;
+  #control = new RunControl();
+  #writers: Writers | undefined;
+  /** Measured floating-point operations of a second. */
+  #rate: number | undefined;
   #unlock: (() => void) | undefined;
 
   constructor(private readonly emit: (event: StudioEvent) => void) {}
@@ -81,7 +118,7 @@ export class Session implements Api {
     this.#closeRun();
     this.#model = opened;
     this.#data = undefined;
-    this.#secondsPerStep = undefined;
+    this.#rate = undefined;
     return opened.facts;
   }
 
@@ -93,7 +130,7 @@ export class Session implements Api {
   async openData(files: readonly GivenFile[] | undefined, mapping?: Mapping): Promise<DataFacts> {
     const given = files ?? (await exampleFiles());
     this.#progress("Reading the files ...");
-    const data = await StudioData.read(given, this.#needed(this.#model, "a model"), mapping);
+    const data = await StudioData.open(given, this.#needed(this.#model, "a model"), mapping);
     this.#closeRun();
     [this.#files, this.#isExample, this.#data] = [given, files === undefined, data];
     return data.facts;
@@ -111,7 +148,7 @@ export class Session implements Api {
   }
 
   async plan(form: PlanForm): Promise<PlanFacts> {
-    return Promise.resolve(planOf(form, this.#needed(this.#data, "data"), this.#secondsPerStep));
+    return Promise.resolve(planOf(form, this.#needed(this.#data, "data"), this.#rate));
   }
 
   async fit(form: PlanForm, budget: number): Promise<PlanForm> {
@@ -121,34 +158,36 @@ export class Session implements Api {
   async measure(form: PlanForm): Promise<void> {
     const engine = await this.#opened();
     const data = this.#needed(this.#data, "data");
-    this.#secondsPerStep = await Run.measure({ engine, data, form, emit: this.emit });
+    const seconds = await Run.measure({ engine, data, form, emit: this.emit });
+    this.#rate = planOf(form, data, undefined).flops / seconds;
   }
 
   async train(form: PlanForm): Promise<RunFacts> {
     const data = this.#needed(this.#data, "data");
     const model = this.#needed(this.#model, "a model");
     const engine = await this.#opened();
+    this.#control = new RunControl();
     // A lock that is let go is not free at once.
     this.#closeRun(true);
     await this.#lock();
     this.#form = form;
     const checkpoints = await this.#storeRun(model, data, form);
     this.#run = await Run.open({ engine, data, form, checkpoints, isResumed: false, emit: this.emit });
-    return this.#run.train();
+    return this.#run.train(this.#control);
   }
 
   async pause(): Promise<void> {
-    this.#run?.pause();
+    this.#control.pause();
     return Promise.resolve();
   }
 
   async resume(): Promise<void> {
-    this.#run?.resume();
+    this.#control.resume();
     return Promise.resolve();
   }
 
   async stop(): Promise<void> {
-    this.#run?.stop();
+    this.#control.stop();
     return Promise.resolve();
   }
 
@@ -159,52 +198,47 @@ export class Session implements Api {
     const { model, source, form, totalSteps } = await readJson(folder, RUN_FILE, STORED);
     const [step] = await checkpointSteps(folder);
     if (step === undefined) return undefined;
-    // It was written as a form.
-    return {
-      model,
-      needsModel: source.kind === "files",
-      step,
-      totalSteps,
-      form: form as PlanForm,
-      isBusy: await isHeld(),
-    };
+    const needsModel = source.kind === "files" && this.#model?.facts.name !== model;
+    return { model, needsModel, step, totalSteps, form, isBusy: await this.#isElsewhere() };
   }
 
   async continueRun(files?: readonly GivenFile[]): Promise<RunFacts> {
+    this.#control = new RunControl();
+    this.#closeWriters();
+    // One that was stopped goes on where it is, saved or not.
+    if (this.#run && !this.#run.hasFailed) return this.#run.train(this.#control);
     const folder = await storedFolder(RUN);
-    const { model, source, paths, isExample, mapping, form } = await readJson(folder, RUN_FILE, STORED);
-    if (!this.#run) {
-      // The user may have opened it already, with a token that is not stored. Another model is refused by the checkpoint.
-      if (files || this.#model?.facts.name !== model) {
-        if (source.kind === "files" && !files) {
-          throw new ConfigError("The run's model is not in this browser's storage.", "Give its folder again.");
-        }
-        await this.openModel(source.kind === "files" ? { kind: "files", files: files! } : source);
-      }
-      const data = await storedFolder(RUN, "data");
-      const given = await Promise.all(
-        paths.map(async (path, i) => {
-          const bytes = await data.read(`file-${i}`);
-          // A SharedArrayBuffer is nowhere in this program, which the compiler cannot know.
-          return { path, file: new File([bytes as Uint8Array<ArrayBuffer>], path.split("/").at(-1)!) };
-        }),
-      );
-      // It was written as a mapping.
-      await this.openData(given, mapping as Mapping);
-      this.#isExample = isExample;
-      // It was written as a form.
-      this.#form = form as PlanForm;
-    }
+    if (!this.#run) await this.#openStored(folder, files);
     await this.#lock();
     this.#closeRun(true);
     // A device that was lost for good stays lost.
     this.#engine?.dispose();
     this.#engine = undefined;
     const engine = await this.#opened();
-    const [data, planned] = [this.#needed(this.#data, "data"), this.#needed(this.#form, "a plan")];
-    const options = { engine, data, form: planned, checkpoints: folder, isResumed: true, emit: this.emit };
-    this.#run = await Run.open(options);
-    return this.#run.train();
+    const [data, form] = [this.#needed(this.#data, "data"), this.#needed(this.#form, "a plan")];
+    this.#run = await Run.open({ engine, data, form, checkpoints: folder, isResumed: true, emit: this.emit });
+    return this.#run.train(this.#control);
+  }
+
+  /** Opens the model and the data of the stored run. */
+  async #openStored(folder: Directory, files: readonly GivenFile[] | undefined): Promise<void> {
+    const { model, source, paths, isExample, mapping, form } = await readJson(folder, RUN_FILE, STORED);
+    // The user may have opened the model already, with a token that is not stored. Another model is refused by the checkpoint.
+    if (files || this.#model?.facts.name !== model) {
+      if (source.kind === "files" && !files) {
+        throw new ConfigError("The run's model is not in this browser's storage.", "Give its folder again.");
+      }
+      await this.openModel(source.kind === "files" ? { kind: "files", files: files! } : source);
+    }
+    const data = await storedFolder(RUN, "data");
+    const given: GivenFile[] = [];
+    for (const [i, path] of paths.entries()) {
+      // A SharedArrayBuffer is nowhere in this program, which the compiler cannot know.
+      const bytes = (await data.read(`file-${i}`)) as Uint8Array<ArrayBuffer>;
+      given.push({ path, file: new File([bytes], path.split("/").at(-1)!) });
+    }
+    await this.openData(given, mapping);
+    [this.#isExample, this.#form] = [isExample, form];
   }
 
   async opened(): Promise<{ readonly model: ModelFacts; readonly data: DataFacts; readonly form: PlanForm }> {
@@ -255,26 +289,28 @@ export class Session implements Api {
     }));
   }
 
-  async answer(message: string, maxNewTokens: number): Promise<void> {
+  async answer(message: string, maxNewTokens: number): Promise<string> {
     const run = this.#needed(this.#run, "a run");
     const model = this.#needed(this.#model, "a model");
-    const { mapping } = this.#needed(this.#data, "data").facts;
-    const tokenizer = await model.tokenizer();
-    const template = mapping.task === "answer" ? await model.chatTemplate() : undefined;
-    const isChat = mapping.task === "answer" && mapping.text < 0;
-    const { encoderDecoder } = run.loaded.model;
-    const prompt = encoderDecoder
-      ? tokenizer.encode(message).ids
-      : isChat
-        ? chatPrompt([{ role: "user", content: message }], tokenizer, { template })
-        : promptIds(message, tokenizer);
-    const endIds = isChat ? chatEndIds(tokenizer, template) : tokenizer.endIds;
-    for (const of of ["base", "tuned"] as const) {
-      using session = await openTextSession(run.loaded, of === "tuned" ? { weights: await run.weights() } : {});
-      const pieces = session.stream(prompt, { tokenizer, maxNewTokens, ...(endIds.length > 0 && { endIds }) });
-      for (let next = await pieces.next(); next.done !== true; next = await pieces.next())
-        this.emit({ type: "piece", of, text: next.value });
+    const { task, text } = this.#needed(this.#data, "data").mapping;
+    try {
+      this.#writers ??= await Writers.open(run, model, task === "answer" && text < 0, this.emit);
+      return await this.#writers.answer(message, maxNewTokens);
+    } catch (error) {
+      // After a message that is too long, the conversation goes on; after anything else its caches may be gone.
+      if (!(error instanceof DataError)) this.#closeWriters();
+      throw error;
     }
+  }
+
+  async stopAnswer(): Promise<void> {
+    this.#writers?.stop();
+    return Promise.resolve();
+  }
+
+  async forgetAnswers(): Promise<void> {
+    this.#writers?.reset();
+    return Promise.resolve();
   }
 
   async take(what: Take): Promise<File> {
@@ -293,7 +329,7 @@ export class Session implements Api {
   }
 
   async remove(name: string): Promise<readonly StoredItem[]> {
-    if (name === RUN && !this.#unlock && (await isHeld())) throw busy();
+    if (name === RUN && (await this.#isElsewhere())) throw busy();
     await removeStored(...name.split("/"));
     return this.stored();
   }
@@ -312,11 +348,24 @@ export class Session implements Api {
 
   /** @param isGoingOn whether this tab goes on to train, so that its lock stays. */
   #closeRun(isGoingOn = false): void {
+    this.#closeWriters();
     this.#run?.dispose();
     this.#run = undefined;
     if (isGoingOn) return;
     this.#unlock?.();
     this.#unlock = undefined;
+  }
+
+  #closeWriters(): void {
+    this.#writers?.dispose();
+    this.#writers = undefined;
+  }
+
+  /** Whether another tab has the stored run. */
+  async #isElsewhere(): Promise<boolean> {
+    if (this.#unlock) return false;
+    const { held = [] } = await navigator.locks.query();
+    return held.some(({ name }) => name === LOCK);
   }
 
   /** Takes the stored run for this tab. @throws ConfigError where another tab trains. */
@@ -332,7 +381,7 @@ export class Session implements Api {
   }
 
   /** Writes what opens the run again into the browser's storage, in place of the last run; undefined where that is not possible. */
-  async #storeRun(model: OpenedModel, data: StudioData, form: PlanForm) {
+  async #storeRun(model: OpenedModel, data: StudioData, form: PlanForm): Promise<Directory | undefined> {
     if (!hasStorage()) {
       this.emit({ type: "notice", text: "This page has no storage here, so a reload ends the run." });
       return undefined;
@@ -356,16 +405,16 @@ export class Session implements Api {
         isExample: this.#isExample,
         mapping: data.mapping,
         form,
-        totalSteps: planOf(form, data, undefined).totalSteps,
+        totalSteps: stepsOf(form, data),
       };
       await folder.write(RUN_FILE, jsonBytes(record));
       return folder;
     } catch (error) {
       if (!(error instanceof Error)) throw error;
-      this.emit({
-        type: "notice",
-        text: `The run is not saved, and a reload ends it. ${error.message.replace("\n", " ")}`,
-      });
+      // A part of a run opens nothing, and would take the place of what fits.
+      await removeStored(RUN);
+      const text = `The run is not saved, and a reload ends it. ${error.message.replace("\n", " ")}`;
+      this.emit({ type: "notice", text, isStorageFull: error instanceof StorageFullError });
       return undefined;
     }
   }
@@ -373,11 +422,6 @@ export class Session implements Api {
 
 const busy = (): ConfigError =>
   new ConfigError("Another tab is training, and has the stored run.", "Wait for it, or stop and close it.");
-
-async function isHeld(): Promise<boolean> {
-  const { held = [] } = await navigator.locks.query();
-  return held.some(({ name }) => name === LOCK);
-}
 
 /** Pages that are served over plain HTTP, and private windows of some browsers, have no storage. */
 const hasStorage = (): boolean => typeof (navigator.storage as StorageManager | undefined)?.getDirectory === "function";

@@ -44,8 +44,9 @@ export async function readTable(
   problems: Problems,
   header?: boolean,
 ): Promise<Table> {
-  if (file.endsWith(".jsonl")) return objectTable(directory, file, problems);
-  const all = file.endsWith(".csv")
+  const name = file.toLowerCase();
+  if (name.endsWith(".jsonl")) return objectTable(directory, file, problems);
+  const all = name.endsWith(".csv")
     ? await readCsv(directory, file, { onBadLine: (error, line) => problems.addError(file, line, error) })
     : await rowsOfTsv(directory, file, problems);
   const hasHeader = header ?? seemsHeader(all);

@@ -26,8 +26,9 @@ export async function taken(what: Take, run: Run, data: StudioData, form: PlanFo
     return zipOf("merged.zip", directory);
   }
   const directory = new BlobDirectory("the adapter");
-  const dataset = data.facts.files[0] ?? "";
-  await saveAdapter(directory, trainer, { card: { results: [{ dataset, metrics: run.facts.after }] } });
+  await saveAdapter(directory, trainer, {
+    card: { results: [{ dataset: data.facts.trainFile, metrics: run.facts.after }] },
+  });
   if (what === "adapter") {
     await directory.write("run.json", jsonBytes(run.record()));
     await directory.write("report.html", new TextEncoder().encode(reportHtml(run.record())));
@@ -38,7 +39,7 @@ export async function taken(what: Take, run: Run, data: StudioData, form: PlanFo
     await exportGgufAdapter(directory, { model: loaded.directory!, directory: out });
     return new File([out.files.get("adapter.gguf")!], "adapter.gguf");
   }
-  return zipOf("repeat.zip", new BlobDirectory("the programs", await repeatFiles(directory, data, form)));
+  return zipOf("repeat.zip", new BlobDirectory("the programs", repeatFiles(directory, data, form)));
 }
 
 /** A directory's files as one zip, not compressed: weights do not get smaller. @throws ConfigError for more than a zip may have. */

@@ -1,5 +1,6 @@
 // Answers the page's calls, one message each.
 import { SafetapeError } from "../../../src/base/errors";
+import { unforeseen } from "../protocol";
 import type { Call, Fault, Message } from "../protocol";
 import { Session } from "./session";
 
@@ -13,12 +14,7 @@ const session = new Session((event) => scope.postMessage({ event }));
 
 function faultOf(error: unknown): Fault {
   if (error instanceof SafetapeError) return { name: error.name, fact: error.fact, remedy: error.remedy };
-  const text = error instanceof Error ? error.message : String(error);
-  return {
-    name: "Error",
-    fact: `Something went wrong: ${text}`,
-    remedy: "Try it again; if it happens again, please report it.",
-  };
+  return unforeseen(error);
 }
 
 scope.onmessage = ({ data: { id, name, args } }) => {

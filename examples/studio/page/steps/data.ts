@@ -37,8 +37,10 @@ export function dataStep(studio: Studio): Step {
   };
   const remap = (change: Partial<Mapping>): void => {
     const { data } = studio;
-    if (!data || !studio.mayReplaceRun()) return;
-    void studio.attempt(async () => took(await studio.client.call("mapData", { ...data.mapping, ...change })));
+    // Where it is not done, the controls are drawn again as they were.
+    drawn = undefined;
+    if (!data || !studio.mayReplaceRun()) studio.onChange();
+    else void studio.attempt(async () => took(await studio.client.call("mapData", { ...data.mapping, ...change })));
   };
 
   const example = button("Use the example: 3,000 short reviews", () => read(undefined), {
@@ -70,9 +72,13 @@ export function dataStep(studio: Studio): Step {
       facts,
       tiles([
         ["rows to learn from", String(data.train)],
-        ["rows to evaluate on", String(data.dev)],
-        ["longest row", `${data.longest} tokens`],
-        ["95 % of the rows have at most", `${data.usual} tokens`],
+        ["rows to evaluate on", `${data.dev}${data.devFile === undefined ? "" : `, of ${data.devFile}`}`],
+        ...(data.mapping.task === "images"
+          ? []
+          : ([
+              ["longest row", `${data.longest} tokens`],
+              ["95 % of the rows have at most", `${data.usual} tokens`],
+            ] as const)),
         ...data.labels.slice(0, 12).map(({ name, count }): [string, string] => [`class ${name}`, `${count} rows`]),
       ]),
     );
@@ -105,11 +111,17 @@ function controls({ mapping, columns, devFile }: DataFacts, remap: (change: Part
   const parts: HTMLElement[] = [];
   if (columns.length > 0) {
     const named: Choices = columns.map((name, i) => [String(i), name]);
-    const column = (label: string, key: "text" | "pair" | "label", options: Choices): HTMLElement =>
-      field(
+    const column = (label: string, key: "text" | "pair" | "label", options: Choices): HTMLElement => {
+      const change = (value: number): void => {
+        // A column that another control has already changes places with this one's.
+        const other = (["text", "label"] as const).find((each) => each !== key && mapping[each] === value);
+        remap({ [key]: value, ...(other && key !== "pair" && { [other]: mapping[key] }) });
+      };
+      return field(
         label,
-        choice(options, String(mapping[key]), (value) => remap({ [key]: Number(value) })),
+        choice(options, String(mapping[key]), (value) => change(Number(value))),
       );
+    };
     const isClass = mapping.task === "classify";
     const task = h("select", {
       onchange: () => remap({ task: task.value === "answer" ? "answer" : "classify", ...GUESSED }),
@@ -139,8 +151,10 @@ function controls({ mapping, columns, devFile }: DataFacts, remap: (change: Part
   return parts;
 }
 
-function problemsOf({ problems, problemCount }: DataFacts): Node[] {
-  if (problemCount === 0) return [];
+function problemsOf({ problems, problemCount, unused, trainFile }: DataFacts): Node[] {
+  const left = unused.length > 0 && h("p", {}, `Not read, as ${trainFile} is: ${unused.join(", ")}.`);
+  const others = left ? [left] : [];
+  if (problemCount === 0) return others;
   const rows = problems.map(({ file, line, fact, remedy }) => [
     file,
     line === undefined ? "" : String(line),
@@ -148,13 +162,16 @@ function problemsOf({ problems, problemCount }: DataFacts): Node[] {
   ]);
   const lines = problemCount === 1 ? "1 line is" : `${problemCount} lines are`;
   const more = problemCount > problems.length ? ` The first ${problems.length} are:` : "";
-  return [table(`${lines} left out; the others are used.${more}`, ["file", "line", "what is wrong"], rows, [1])];
+  return [
+    ...others,
+    table(`${lines} left out; the others are used.${more}`, ["file", "line", "what is wrong"], rows, [1]),
+  ];
 }
 
 function previewOf({ preview, mapping }: DataFacts): Node[] {
   if (preview.length === 0) return [];
   const isText = mapping.task !== "classify";
-  const rows = preview.map(({ tokens, label }) =>
+  const rows = preview.map(({ tokens, label, more }) =>
     h(
       "li",
       {},
@@ -162,6 +179,7 @@ function previewOf({ preview, mapping }: DataFacts): Node[] {
       ...tokens.map(({ text, isLearnt }) =>
         h(isLearnt ? "mark" : "span", { class: "token" }, text === "" ? "\u00a0" : text.replaceAll("\n", "\u21b5\n")),
       ),
+      more > 0 && h("small", {}, ` and ${more} more`),
     ),
   );
   const what = isText

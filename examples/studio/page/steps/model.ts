@@ -1,8 +1,10 @@
 // Step 1: the model that learns.
+import { STORAGE_FULL } from "../../protocol";
 import type { GivenFile, ModelSource, StoredItem } from "../../protocol";
 import { button, field, fill, h, tiles } from "../dom";
 import { dropZone } from "../files";
 import { bytes, count } from "../format";
+import { persist } from "../storage";
 import type { Step, Studio } from "../studio";
 
 const TASK_WORDS = {
@@ -38,11 +40,15 @@ export function modelStep(studio: Studio): Step {
     });
   };
   const keep = (): void => {
-    void studio.attempt(async () => {
-      studio.model = await studio.client.call("keepModel");
-      studio.say("The model's files are stored in this browser.");
-      await showKept(studio, kept, open);
-    });
+    void studio.attempt(
+      async () => {
+        await persist();
+        studio.model = await studio.client.call("keepModel");
+        studio.say("The model's files are stored in this browser.");
+        studio.storageChanged();
+      },
+      ({ fault }) => (fault.name === STORAGE_FULL ? [studio.storedButton()] : []),
+    );
   };
   const address = h("input", {
     type: "text",
@@ -99,7 +105,8 @@ export function modelStep(studio: Studio): Step {
       fill(gpu, `Training needs WebGPU. ${reason} ${withoutGpu(navigator.userAgent)}`);
     },
   );
-  void showKept(studio, kept, open);
+  studio.onStored.push(() => void showKept(studio, kept, open));
+  studio.storageChanged();
 
   return {
     name: "model",

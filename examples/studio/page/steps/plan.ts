@@ -20,17 +20,17 @@ const WORDS: Readonly<Record<WordKey, readonly [label: string, options: Choices,
   targets: [
     "Adapted projections",
     [
-      ["usual", "the family's usual ones"],
+      ["usual", "the usual ones"],
       ["all-linear", "all of the layers"],
     ],
   ],
   freeze: [
     "Freezing",
     [
-      ["safe", "SAFE: layers that have settled"],
+      ["safe", "SAFE"],
       ["never", "none"],
     ],
-    "Frozen layers give their memory back.",
+    "SAFE freezes layers that have settled. They give their memory back.",
   ],
   weights: [
     "Frozen weights stored as",
@@ -185,7 +185,7 @@ export function planStep(studio: Studio): Step {
           "Longest row in tokens",
           "length",
           Math.min(8, form.length),
-          Math.max(form.length, data?.longest ?? 8),
+          Math.max(form.length, data?.mostLength ?? 8),
           1,
           "Longer rows are cut.",
         ),
@@ -209,11 +209,10 @@ export function planStep(studio: Studio): Step {
     update({ form, plan, isBusy }) {
       next.disabled = !plan || isBusy;
       if (form && !isSame(form, drawn)) drawControls(form);
-      if (plan && plan !== drawnPlan) {
-        drawnPlan = plan;
-        fill(facts, ...factsOf(plan));
-        fill(layers, ...layersOf(plan));
-      }
+      if (plan === drawnPlan) return;
+      drawnPlan = plan;
+      fill(facts, ...(plan ? factsOf(plan) : []));
+      fill(layers, ...(plan ? layersOf(plan) : []));
     },
   };
 }

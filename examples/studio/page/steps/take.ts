@@ -63,9 +63,7 @@ export function takeStep(studio: Studio): Step {
       const { task } = data?.mapping ?? {};
       for (const { offer, take, item } of items) {
         take.disabled = isBusy;
-        item.hidden =
-          (offer.what === "gguf" && task !== "answer" && task !== "text") ||
-          (offer.what === "repeat" && task === "images");
+        item.hidden = offer.what === "gguf" && task !== "answer" && task !== "text";
       }
     },
   };

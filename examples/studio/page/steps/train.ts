@@ -10,7 +10,6 @@ type State = "idle" | "running" | "paused";
 
 export function trainStep(studio: Studio): Step {
   let state: State = "idle";
-  const offer = h("div");
   const numbers = h("div");
   const notices = h("ul", { class: "notices", "aria-live": "polite" });
   const progress = h("progress", { max: 1, value: 0, "aria-label": "Steps of the run" });
@@ -29,7 +28,6 @@ export function trainStep(studio: Studio): Step {
       {},
       "Training runs in a worker: this page may be hidden meanwhile. The run is saved in this browser every few seconds.",
     ),
-    offer,
     h("p", { class: "buttons" }, start, pause, stop, goOn, next),
     progress,
     numbers,
@@ -45,25 +43,26 @@ export function trainStep(studio: Studio): Step {
 
   /** Runs until the end, and shows what came of it. */
   async function work(train: () => Promise<RunFacts>): Promise<void> {
-    for (const place of [notices, pictures, numbers, offer]) fill(place);
-    places.clear();
-    waiting.clear();
-    progress.value = 0;
-    [studio.run, studio.isTaken] = [undefined, false];
-    await studio.attempt(
+    const isDone = await studio.attempt(
       async () => {
+        for (const place of [notices, pictures, numbers, studio.offer]) fill(place);
+        places.clear();
+        waiting.clear();
+        progress.value = 0;
+        [studio.run, studio.isTaken] = [undefined, false];
         state = "running";
         draw();
-        studio.run = await train();
-        const { step, totalSteps, after } = studio.run;
-        const results = Object.entries(after).map(([name, value]) => `${name} ${metric(name, value)}`);
-        studio.say(`${step < totalSteps ? `Stopped after step ${step}` : "Trained"}. ${results.join(", ")}`);
+        try {
+          studio.run = await train();
+          studio.say(outcomeOf(studio.run));
+        } finally {
+          state = "idle";
+        }
       },
-      () => [button("Continue from the last checkpoint", () => void continueRun())],
+      ({ fault }) => (IS_MEMORY.includes(fault.name) ? [button("Plan a smaller run", () => studio.go("plan"))] : []),
     );
-    state = "idle";
-    draw();
-    studio.onChange();
+    studio.storageChanged();
+    if (!isDone && !studio.isBusy) await offerStored();
   }
 
   async function continueRun(files?: readonly GivenFile[]): Promise<void> {
@@ -93,7 +92,8 @@ export function trainStep(studio: Studio): Step {
   }
 
   function receive(event: StudioEvent): void {
-    if (event.type === "notice") notices.append(h("li", {}, event.text));
+    if (event.type === "notice")
+      notices.append(h("li", {}, event.text, " ", event.isStorageFull === true && studio.storedButton()));
     if (event.type === "picture") queue(event.picture);
     if (event.type === "evaluated") {
       const words = Object.entries(event.metrics).map(([name, value]) => `${name} ${metric(name, value)}`);
@@ -161,11 +161,11 @@ export function trainStep(studio: Studio): Step {
   async function offerStored(): Promise<void> {
     const stored = await studio.client.call("storedRun");
     if (!stored) return;
-    const again = button("Continue", () => {
+    const goOnWith = (): void => {
       studio.go("train");
       void continueRun();
-    });
-    again.dataset["id"] = "continue";
+    };
+    const again = button("Continue", goOnWith, { class: "primary", "data-id": "continue" });
     const onFolder = (files: readonly GivenFile[]): void => {
       studio.go("train");
       void continueRun(files);
@@ -176,16 +176,15 @@ export function trainStep(studio: Studio): Step {
         files: undefined,
         folder: "Choose its folder",
       });
-    const words = wordsOf(stored);
     fill(
-      studio.faults,
-      h("p", {}, words),
+      studio.offer,
+      h("p", {}, wordsOf(stored)),
       needs,
       h(
         "p",
         { class: "buttons" },
         !stored.needsModel && !stored.isBusy && again,
-        button("Not now", () => fill(studio.faults)),
+        button("Not now", () => fill(studio.offer)),
       ),
     );
   }
@@ -198,6 +197,15 @@ export function trainStep(studio: Studio): Step {
     isOpen: ({ plan, run, isBusy }) => plan !== undefined || run !== undefined || (isBusy && state !== "idle"),
     update: draw,
   };
+}
+
+/** Errors after which a smaller run may do. */
+const IS_MEMORY: readonly string[] = ["OutOfMemoryError", "MemoryBudgetError"];
+
+function outcomeOf({ step, totalSteps, after, bestStep }: RunFacts): string {
+  const results = Object.entries(after).map(([name, value]) => `${name} ${metric(name, value)}`);
+  const kept = bestStep === undefined || bestStep === step ? "" : `. Kept: step ${bestStep}, the best evaluation`;
+  return `${step < totalSteps ? `Stopped after step ${step}` : "Trained"}. ${results.join(", ")}${kept}`;
 }
 
 function wordsOf({ model, step, totalSteps, isBusy }: StoredRun): string {

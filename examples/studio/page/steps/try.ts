@@ -1,9 +1,11 @@
 // Step 5: what it has learnt, beside the model as it was.
-import type { ClassScores, EvaluationFacts, RunFacts } from "../../protocol";
+import type { ClassScores, EvaluationFacts, RunFacts, StudioEvent } from "../../protocol";
 import { bar, button, field, fill, h, table } from "../dom";
 import { dropZone } from "../files";
 import { metric, percent } from "../format";
 import type { Step, Studio } from "../studio";
+
+type PieceListener = (piece: Extract<StudioEvent, { type: "piece" }>) => void;
 
 export function tryStep(studio: Studio): Step {
   const place = h("div");
@@ -20,6 +22,10 @@ export function tryStep(studio: Studio): Step {
     ),
   );
   let drawn: RunFacts | undefined;
+  let onPiece: PieceListener = () => undefined;
+  studio.listeners.push((event) => {
+    if (event.type === "piece") onPiece(event);
+  });
   return {
     name: "try",
     title: "Try",
@@ -36,7 +42,7 @@ export function tryStep(studio: Studio): Step {
           ? classifier(studio, pair >= 0)
           : task === "images"
             ? imageClassifier(studio)
-            : writer(studio, data.mapping.text < 0 && task === "answer"),
+            : writer(studio, data.mapping.text < 0 && task === "answer", (listener) => (onPiece = listener)),
       );
       void studio.client.call("evaluation").then((facts) => fill(evaluation, ...evaluationOf(facts)));
     },
@@ -92,16 +98,34 @@ function scores(classes: readonly ClassScores[]): HTMLElement {
   );
 }
 
-function writer(studio: Studio, isChat: boolean): HTMLElement {
+/** A place to write in, with answers of both side by side. Pieces of them go where `listen` says. */
+function writer(studio: Studio, isChat: boolean, listen: (listener: PieceListener) => void): HTMLElement {
   const text = h("textarea", { rows: "3" });
   const most = h("input", { type: "number", min: "1", max: "2000", value: "100" });
-  const columns = { base: h("div", { class: "answer" }), tuned: h("div", { class: "answer" }) };
+  const columns = { base: h("div"), tuned: h("div") } as const;
+  const stop = button("Stop", () => void studio.client.call("stopAnswer"), { disabled: true });
+  const clear = (): void => {
+    fill(columns.base);
+    fill(columns.tuned);
+  };
+  const forget = button("New conversation", () => {
+    void studio.attempt(async () => {
+      await studio.client.call("forgetAnswers");
+      clear();
+    });
+  });
   const form = h(
     "form",
     {},
     field(isChat ? "A message" : "A text to go on from", text),
     field("Most tokens of an answer", most),
-    h("p", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, isChat ? "Answer" : "Write")),
+    h(
+      "p",
+      { class: "buttons" },
+      h("button", { type: "submit", class: "primary" }, isChat ? "Answer" : "Write"),
+      stop,
+      isChat && forget,
+    ),
     h(
       "div",
       { class: "columns" },
@@ -109,17 +133,26 @@ function writer(studio: Studio, isChat: boolean): HTMLElement {
       h("section", { "aria-label": "After" }, h("h3", {}, "After"), columns.tuned),
     ),
   );
-  studio.listeners.push((event) => {
-    if (event.type === "piece") columns[event.of].append(event.text);
-  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    fill(columns.base);
-    fill(columns.tuned);
     void studio.attempt(async () => {
+      if (!isChat) clear();
+      const message = text.value;
+      const answers = { base: h("div", { class: "answer" }), tuned: h("div", { class: "answer" }) } as const;
+      for (const side of ["base", "tuned"] as const) {
+        if (isChat) columns[side].append(h("p", { class: "asked" }, message));
+        columns[side].append(answers[side]);
+      }
+      listen(({ of, text: piece }) => answers[of].append(piece));
       studio.say("Writing, first without and then with what it has learnt ...");
-      await studio.client.call("answer", text.value, Math.max(1, Number(most.value)));
-      studio.say("Written.");
+      stop.disabled = false;
+      try {
+        const note = await studio.client.call("answer", message, Math.max(1, Number(most.value)));
+        studio.say(`Written. ${note}`);
+        if (isChat) text.value = "";
+      } finally {
+        stop.disabled = true;
+      }
     });
   });
   return form;
