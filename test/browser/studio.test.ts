@@ -152,7 +152,6 @@ describe("the studio", { timeout: TEST_MS }, () => {
       ],
       ["EMPTY.CSV", "", /EMPTY\.CSV in the given files is empty/],
       ["one.csv", "text\na\nb\n", /one\.csv has one column, and a row needs a text and its class/],
-      ["same.tsv", "a\tb\nc\tb\n", /different values, and classes are 2 to 200/],
       ["notes.pdf", "%PDF", /nothing here reads notes\.pdf/],
     ] as const;
     for (const [name, text, fault] of files) {

@@ -83,8 +83,9 @@ def check(folder):
     run = subprocess.run(program, cwd=folder / "repeat", capture_output=True, text=True)
     last = run.stdout.strip().splitlines()[-1:] or [run.stderr[-2000:]]
     passed = run.returncode == 0 and all(error <= LIMIT for errors in results.values() for error in errors.values())
-    return {"case": folder.name, "family": merged.config.model_type, "rows": len(rows(folder)), **results,
-            "repeat.py": last[0], "passed": passed}
+    gpu = json.loads((folder / "adapter/run.json").read_text())["gpu"]
+    return {"case": folder.name, "family": merged.config.model_type, "trained on": f"{gpu['vendor']} {gpu['architecture']}",
+            "rows": len(rows(folder)), **results, "repeat.py": last[0], "passed": passed}
 
 
 arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -94,7 +95,8 @@ options = arguments.parse_args()
 results = [check(folder) for folder in sorted(options.work.iterdir()) if (folder / "expected.json").exists()]
 for result in results:
     print(json.dumps(result))
+commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 versions = {library.__name__: library.__version__ for library in (torch, transformers, peft)}
 if options.result:
-    options.result.write_text(json.dumps({"limit": LIMIT, "versions": versions, "results": results}, indent=1) + "\n")
+    options.result.write_text(json.dumps({"commit": commit, "limit": LIMIT, "versions": versions, "results": results}, indent=1) + "\n")
 sys.exit(0 if results and all(result["passed"] for result in results) else 1)

@@ -82,6 +82,9 @@ export function givenDirectory(name: string, files: readonly GivenFile[]): BlobD
   return new BlobDirectory(name, inFolder);
 }
 
+/** Bytes of a write. Of one of megabytes Chromium does not say that the storage is full, but only that it failed. */
+const WRITE_BYTES = 64 * 1024;
+
 /** A directory in the browser's own storage. A file is replaced as a whole when all of its bytes are written. */
 export function storedDirectory(name: string, handle: FileSystemDirectoryHandle): Directory {
   const blobAt = async (file: string): Promise<File | undefined> => {
@@ -95,16 +98,13 @@ export function storedDirectory(name: string, handle: FileSystemDirectoryHandle)
     return names.sort();
   };
   /** Writes a file beside the one that it replaces; `close` puts it in its place. */
-  const stage = async (
-    { file, content }: NewFile,
-    onBytes: (count: number) => void,
-  ): Promise<FileSystemWritableFileStream> => {
+  const stage = async ({ file, content }: NewFile): Promise<FileSystemWritableFileStream> => {
     checkFileName(file, name);
     const stream = await (await handle.getFileHandle(file, { create: true })).createWritable();
     try {
       for await (const piece of content instanceof Uint8Array ? [content] : content) {
-        onBytes(piece.length);
-        await stream.write(bytesOf(piece));
+        for (let start = 0; start < piece.length; start += WRITE_BYTES)
+          await stream.write(bytesOf(piece.subarray(start, start + WRITE_BYTES)));
       }
       return stream;
     } catch (error) {
@@ -115,11 +115,11 @@ export function storedDirectory(name: string, handle: FileSystemDirectoryHandle)
   const writeTogether = async (files: readonly NewFile[]): Promise<void> => {
     const existed = new Set<string>();
     const staged: FileSystemWritableFileStream[] = [];
-    let [closed, bytes] = [0, 0];
+    let closed = 0;
     try {
       // Where the folder itself was deleted, this fails already.
       for (const file of await list()) existed.add(file);
-      for (const file of files) staged.push(await stage(file, (count) => (bytes += count)));
+      for (const file of files) staged.push(await stage(file));
       for (; closed < staged.length; closed++) await staged[closed]!.close();
     } catch (cause) {
       for (const stream of staged.slice(closed)) await stream.abort().catch(() => undefined);
@@ -127,7 +127,7 @@ export function storedDirectory(name: string, handle: FileSystemDirectoryHandle)
       for (const { file } of files.slice(closed)) {
         if (!existed.has(file)) await handle.removeEntry(file).catch(() => undefined);
       }
-      throw await storageFault(name, bytes, cause);
+      throw storageFault(name, cause);
     }
   };
   return {
@@ -154,12 +154,9 @@ export class StorageFullError extends FileFormatError {
   override name = STORAGE_FULL;
 }
 
-/** @param bytes how many were to be written. */
-async function storageFault(name: string, bytes: number, cause: unknown): Promise<FileFormatError> {
-  const isQuota = cause instanceof DOMException && cause.name === "QuotaExceededError";
-  // Of a large write, Chromium says no more than that it failed.
-  const { usage = 0, quota = Infinity } = await navigator.storage.estimate();
-  return isQuota || usage + bytes > quota
+function storageFault(name: string, cause: unknown): FileFormatError {
+  const isFull = cause instanceof DOMException && cause.name === "QuotaExceededError";
+  return isFull
     ? new StorageFullError(
         "This browser's storage is full; what was there before is unchanged.",
         "Delete something under Stored in this browser.",
