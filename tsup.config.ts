@@ -1,5 +1,5 @@
 import { defineConfig, type Options } from "tsup";
-import { commonJs, coreInFewFiles, familiesLater, pureConstants } from "./scripts/bundle-plugins.mjs";
+import { commonJs, coreInFewFiles, familiesLater, pureConstants, withoutCrypto } from "./scripts/bundle-plugins.mjs";
 import { bundledLicences } from "./scripts/bundled-licences.mjs";
 import { ENTRIES, EVERYTHING, nodeFileOf, nodeSourceOf, sourceOf } from "./scripts/subpaths.mjs";
 import { studioFiles } from "./scripts/studio-files.mjs";
@@ -84,7 +84,14 @@ export default defineConfig([
     minify: true,
     platform: "browser",
     noExternal: [/.*/],
-    esbuildPlugins: [wgslModules({ compact: true, later: LATER }), familiesLater, coreInFewFiles, pureConstants],
+    removeNodeProtocol: false,
+    esbuildPlugins: [
+      withoutCrypto,
+      wgslModules({ compact: true, later: LATER }),
+      familiesLater,
+      coreInFewFiles,
+      pureConstants,
+    ],
   },
   // The studio: its page, the bench's, and its worker, with the library in them, so that the folder is complete by itself.
   {

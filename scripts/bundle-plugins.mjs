@@ -68,8 +68,8 @@ const CORE = fileURLToPath(new URL("../src/core.ts", import.meta.url));
 const ENGINE = fileURLToPath(new URL("../src/entry/engine.ts", import.meta.url));
 /** Entries that hardly ever load without the core. */
 const WITH_CORE = new Set(
-  ["index", "entry/analysis", "entry/data", "entry/gguf", "entry/models", "entry/preference"].map((name) =>
-    fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url)),
+  ["index", "entry/analysis", "entry/data", "entry/distributed", "entry/gguf", "entry/models", "entry/preference"].map(
+    (name) => fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url)),
   ),
 );
 
@@ -101,6 +101,18 @@ export const coreInFewFiles = {
       const whole = OF_ENGINE.test(path) ? ENGINE : CORE;
       return { contents: `${contents}\nimport ${JSON.stringify(whole)};\n`, loader: "ts" };
     });
+  },
+};
+
+/**
+ * Leaves Node's crypto out of pages, for which js-sha256 (of NATS' object store) has its own code and never asks for it.
+ * @type {Plugin}
+ */
+export const withoutCrypto = {
+  name: "without-crypto",
+  setup(build) {
+    build.onResolve({ filter: /^(?:node:)?crypto$/ }, ({ path }) => ({ path, namespace: "empty" }));
+    build.onLoad({ filter: /.*/, namespace: "empty" }, () => ({ contents: "" }));
   },
 };
 

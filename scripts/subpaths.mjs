@@ -11,6 +11,7 @@ export const SUBPATHS = [
   "models",
   "gguf",
   "preference",
+  "distributed",
   "analysis",
   "testing",
 ];

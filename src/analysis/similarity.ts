@@ -6,7 +6,13 @@ import type { Plan } from "../tape/plan";
 import { Tensor } from "../tensor";
 import { fixedSpecs, trainableSpecs } from "../train/tensors/specs";
 import { TrainableTensors } from "../train/tensors/trainable-tensors";
-import { checkComparable, comparisonPlans, layerSimilarities, probeBatches } from "../train/plans/comparison-trace";
+import {
+  checkComparable,
+  comparisonPlans,
+  layerSimilarities,
+  layerSums,
+  probeBatches,
+} from "../train/plans/comparison-trace";
 import { finalName } from "../train/tensors/names";
 import type { Trainer } from "../train/trainer";
 import type { AnalysisControl, NamedTensors, Subject } from "./subject";
@@ -58,8 +64,10 @@ export async function compareLayers(
   using executor = new Executor(engine.device);
   using store = await SnapshotPair.create({ model: loaded, adapter, tensors: last.tensors });
   await executor.hold([...new Set([...withOriginal.values(), ...withFinal.values()])]);
-  const compare = (plans: ReadonlyMap<Batch, Plan>): Promise<number[]> =>
-    layerSimilarities(model, adapter, batches, (batch, inputs) => executor.run(plans.get(batch)!, store, inputs));
+  const compare = async (plans: ReadonlyMap<Batch, Plan>): Promise<number[]> =>
+    layerSimilarities(
+      await layerSums(model, adapter, batches, (batch, inputs) => executor.run(plans.get(batch)!, store, inputs)),
+    );
   const similarities: LayerSimilarity[] = [];
   for (const { step, tensors } of snapshots) {
     signal?.throwIfAborted();

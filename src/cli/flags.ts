@@ -10,6 +10,7 @@ import type { LayerChoice } from "../adapter/targets";
 import { ConfigError, SafetapeError } from "../base/errors";
 import { nearestNames } from "../base/nearest";
 import { WEIGHT_FORMATS } from "../base/packed";
+import { WIRE_ENCODINGS } from "../distributed/encoding";
 import type { Registry } from "../base/registry";
 import { shown } from "../base/shown";
 import { POLICY_NAMES, policyOptions } from "../freeze/make";
@@ -623,6 +624,40 @@ export const SCHEDULE = {
   json: ONE_JSON_OBJECT,
 };
 
+/** Options of a run that several devices share. */
+export const WORLD = {
+  world: optional(
+    "--world <address>",
+    "Train together with the devices that give the same NATS server (nats://HOST, with JetStream) and --run",
+    text,
+  ),
+  run: optional("--run <name>", "Name of the run that the devices of --world share", text),
+  rankToken: optional(
+    "--rank-token <token>",
+    "What all devices of the run know and no others (default: $SAFETAPE_RANK_TOKEN, or the name of the run, which keeps nobody out)",
+    text,
+  ),
+  worldSize: withDefault(
+    "--world-size <n>",
+    "Devices that the first step waits for; others may join later",
+    counts(),
+    1,
+  ),
+  wire: withDefault(
+    "--wire <encoding>",
+    `How gradients are sent: ${WIRE_ENCODINGS.join(", ")}`,
+    oneOf(WIRE_ENCODINGS),
+    "f32",
+  ),
+  worldDeadline: withDefault(
+    "--world-deadline <seconds>",
+    "Leave out a device that does not give its part within this, or no sign of life within half of it",
+    numbers(0.5),
+    20,
+  ),
+  worldCreds: optional("--world-creds <file>", "Credentials file of NATS (.creds)", file),
+};
+
 export const PLAN = {
   plugin: PLUGIN,
   task: optional(
@@ -645,6 +680,8 @@ export const PLAN = {
     counts(),
   ),
   packing: toggle("--packing", "Rows hold several texts, as train --packing makes them"),
+  world: optional("--world <n>", "Devices that share the run: predicts what each step sends between them", counts(2)),
+  wire: WORLD.wire,
   freezeBelow: withDefault("--freeze-below <k>", "Freeze the adapters of layers below k", numbers(), 0),
   memoryBudget: optional(
     "--memory-budget <bytes>",
@@ -770,6 +807,7 @@ export const TRAIN = {
   keepCheckpoints: withDefault("--keep-checkpoints <n>", "Checkpoints to keep until the run ends", counts(), 2),
   resume: toggle("--resume", "Continue from the latest checkpoint in --out, if there is one"),
   overwrite: OVERWRITE,
+  ...WORLD,
   explain: toggle("--explain", "Print what a step keeps in memory, and why"),
   trace: toggle(
     "--trace",

@@ -4,6 +4,8 @@ import { LIFETIMES } from "../gpu/ledger";
 import { readJson } from "../io/json";
 import { createModel, withHead } from "../model/families";
 import { openDirectory } from "../node/directory";
+import { stepWireBytes } from "../distributed/bytes";
+import type { StepWireBytes } from "../distributed/bytes";
 import { dpo } from "../preference/dpo";
 import { describeChoice, fitMemoryBudget } from "../train/estimate/fit-memory-budget";
 import { plan } from "../train/estimate/predict";
@@ -18,6 +20,7 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
   const options = readOptions(PLAN, raw);
   const { batch, length, targetLength, packing, memoryBudget, freezeBelow, recompute, weights, activations, json } =
     options;
+  const { world, wire: encoding } = options;
   const preference = dpoFrom(options);
   const objective = preference && dpo(preference);
   const { task } = options;
@@ -54,8 +57,9 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
   }
   const afterFreezing = Array.from({ length: layers - freezeBelow + 1 }, (_, i) => {
     const below = freezeBelow + i;
-    const { peakBytes, bytes } = i === 0 ? prediction : plan({ ...request, freezeBelow: below });
-    return { freezeBelow: below, peakBytes, bytes };
+    const { peakBytes, bytes, trainableParameters } = i === 0 ? prediction : plan({ ...request, freezeBelow: below });
+    const wire = world === undefined ? {} : { wire: stepWireBytes(trainableParameters, world, { encoding }) };
+    return { freezeBelow: below, peakBytes, bytes, ...wire };
   });
   if (json) {
     const { explanation, ...numbers } = prediction;
@@ -87,6 +91,8 @@ const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(2).padStar
 interface FrozenBelow {
   readonly freezeBelow: number;
   readonly peakBytes: number;
+  /** Payload bytes of a step of several devices; undefined for one. */
+  readonly wire?: StepWireBytes;
 }
 
 function printPrediction(prediction: Prediction, afterFreezing: readonly FrozenBelow[], print: Print): void {
@@ -101,7 +107,10 @@ function printPrediction(prediction: Prediction, afterFreezing: readonly FrozenB
     `FLOPs of a step: ${flops.forward.toExponential(3)} forward${recomputed}, ${flops.backward.toExponential(3)} backward`,
   );
   print("with all adapters below a layer frozen:");
-  for (const { freezeBelow, peakBytes: peak } of afterFreezing) {
-    print(`  ${String(freezeBelow).padStart(4)} ${gigabytes(peak)}   ${peak} bytes`);
+  for (const { freezeBelow, peakBytes: peak, wire } of afterFreezing) {
+    const sent = wire
+      ? `; a step sends ${wire.part} bytes from each device to the leader, and ${wire.result} back`
+      : "";
+    print(`  ${String(freezeBelow).padStart(4)} ${gigabytes(peak)}   ${peak} bytes${sent}`);
   }
 }

@@ -53,6 +53,7 @@ import { fillingOf, objectiveOf, preprocessing, probeOf } from "./tasks/task-dat
 import type { ChooseExamples, PackedRows } from "./tasks/task-data";
 import { readEvaluation, readTask, taskHead } from "./tasks/tasks";
 import { openTracking } from "./tracker";
+import { argumentsWithoutToken, withoutToken, worldFrom } from "./world";
 import type { Tracking } from "./tracker";
 import { emitter } from "./view/events";
 import { showProgress } from "./view/progress";
@@ -88,6 +89,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     );
   }
   await checkApart(outPath, [modelPath]);
+  const distributed = await worldFrom(options);
   const run = await ResumableRun.open(options, outPath);
   // Missing packages are reported now rather than after the training.
   if (png) await pngRenderer();
@@ -212,7 +214,12 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
       )
     : undefined;
   using trainer = await progress("planning the run", () =>
-    Trainer.create({ ...optionsAt(learningRate), model: loaded, ...run.trainerOptions }),
+    Trainer.create({
+      ...optionsAt(learningRate),
+      model: loaded,
+      ...run.trainerOptions,
+      ...(distributed && { distributed }),
+    }),
   );
   if (metric !== undefined && evaluated.dev) await tryMetric(trainer, metric, evaluated.dev, options.batch);
   if (options.explain) process.stderr.write(`${trainer.explain().toString()}\n${describeKernels(engine.kernels)}`);
@@ -222,7 +229,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     if (options.tensorboard !== undefined) await removeEvents(options.tensorboard);
     await run.removeCheckpoints();
   }
-  await saveConfig(out, raw);
+  await saveConfig(out, withoutToken(raw));
   const generation = options.generate && { ...generationSettings(options), ngramsOf: "answer" as const };
   const evaluate = (isLast: boolean) =>
     progress("evaluating", (onProgress) =>
@@ -239,7 +246,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   if (deviation !== undefined) screen.say(`the start deviates from the model by ${(100 * deviation).toFixed(1)} %`);
   run.restore(trainer, evaluation);
   for (const report of run.reports) log.add(report);
-  const facts = await runFacts(raw, options);
+  const facts = await runFacts(withoutToken(raw), options);
   const metricNames = evaluated.dev ? namesOfMetrics(evalTask, loaded.model.task, metric) : [];
   const { tensorboard, reportTo: names = [] } = options;
   const tracked = { step: trainer.progress.step, metricNames, ...facts };
@@ -444,7 +451,12 @@ async function runFacts(raw: RawOptions, { adapter, task }: TrainOptions): Promi
   const freeze = typeof raw["freeze"] === "string" ? raw["freeze"] : "never";
   const policy = freeze.startsWith("{") ? "a policy" : freeze;
   const title = `${adapter}${policy === "never" ? "" : ` with ${policy}`} on ${task}`;
-  return { title, options: raw, command: commandLine(process.argv.slice(2)), versions: await versions() };
+  return {
+    title,
+    options: raw,
+    command: commandLine(argumentsWithoutToken(process.argv.slice(2))),
+    versions: await versions(),
+  };
 }
 
 /** A command of safetape in the syntax of a POSIX shell. */

@@ -9,23 +9,33 @@ export interface BatchPart {
   readonly firstRow: number;
 }
 
+/** Rows of a batch, from the first to the one before `to`. */
+export interface RowRange {
+  readonly from: number;
+  readonly to: number;
+}
+
 /**
- * Splits a batch into parts of `size` rows. The last part is padded with rows that the loss does not count. Parts without a
- * sample are left out. A batch of at most `size` rows is returned as it is.
+ * Splits a batch, or some of its rows, into parts of `size` rows. The last part is padded with rows that the loss does not
+ * count. Parts without a sample are left out. A complete batch of at most `size` rows is returned as it is.
  */
-export function splitBatch(batch: Batch, size: number): BatchPart[] {
-  if (batch.size <= size) return [{ batch, firstRow: 0 }];
+export function splitBatch(batch: Batch, size: number, range?: RowRange): BatchPart[] {
+  if (batch.size <= size && !range) return [{ batch, firstRow: 0 }];
+  const { from, to } = range ?? { from: 0, to: batch.rows };
+  // Without a range, the batch's own padding comes along.
+  const end = range ? to : batch.size;
   const parts: BatchPart[] = [];
-  for (let firstRow = 0; firstRow < batch.rows; firstRow += size) {
-    parts.push({ batch: partOf(batch, firstRow, size), firstRow });
+  for (let firstRow = from; firstRow < to; firstRow += size) {
+    parts.push({ batch: partOf(batch, firstRow, size, Math.min(size, end - firstRow)), firstRow });
   }
   return parts;
 }
 
-function partOf(batch: Batch, firstRow: number, size: number): Batch {
+/** @param count rows of the batch that the part has. */
+function partOf(batch: Batch, firstRow: number, size: number, count: number): Batch {
   const fill = <T extends Int32Array | Float32Array>(part: T, values: Int32Array | Float32Array, filler: number): T => {
     const perRow = values.length / batch.size;
-    part.fill(filler).set(values.subarray(firstRow * perRow, (firstRow + size) * perRow));
+    part.fill(filler).set(values.subarray(firstRow * perRow, (firstRow + count) * perRow));
     return part;
   };
   const take = (values: Int32Array, filler: number): Int32Array =>
@@ -35,15 +45,15 @@ function partOf(batch: Batch, firstRow: number, size: number): Batch {
   const attentionMask = take(batch.attentionMask, 0);
   const { labels, pixels, predicted, reference, weights } = batch;
   // A padding row attends to its first position, since a softmax needs at least one.
-  for (let row = batch.size - firstRow; row < size; row++) attentionMask[row * batch.length] = 1;
+  for (let row = count; row < size; row++) attentionMask[row * batch.length] = 1;
   return {
     ...shapeOf({ ...batch, size }),
-    rows: Math.min(size, batch.rows - firstRow),
+    rows: Math.min(count, batch.rows - firstRow),
     attentionMask,
     inputIds: take(batch.inputIds, 0),
     tokenTypeIds: take(batch.tokenTypeIds, 0),
     labels: labels instanceof Int32Array ? take(labels, IGNORED_LABEL) : takeFloats(labels, IGNORED_LABEL),
-    ...(batch.ids && { ids: batch.ids.slice(firstRow, Math.min(firstRow + size, batch.rows)) }),
+    ...(batch.ids && { ids: batch.ids.slice(firstRow, Math.min(firstRow + count, batch.rows)) }),
     ...(predicted && { predicted: take(predicted, 0) }),
     ...(pixels && { pixels: takeFloats(pixels, 0) }),
     ...(reference && { reference: takeFloats(reference, 0) }),

@@ -3,6 +3,7 @@ export * from "./index";
 export * from "./entry/analysis";
 export * from "./entry/core";
 export * from "./entry/data";
+export * from "./entry/distributed";
 export * from "./entry/engine";
 export * from "./entry/gguf";
 export * from "./entry/metrics";

@@ -33,6 +33,8 @@ export const STEP = v.object({
   liveParameters: v.optional(COUNT),
   rowsAtOnce: COUNT,
   recomputed: COUNT,
+  /** Payload bytes between this device and those that trained with it, measured and predicted; left out for one device. */
+  wire: v.optional(v.object({ sent: COUNT, received: COUNT, planned: v.object({ sent: COUNT, received: COUNT }) })),
 });
 
 export const FREEZE = v.object({

@@ -11,6 +11,7 @@ import type { ActivationFormat } from "../op/pack";
 import type { OptimizerOptions } from "../optimizer/adamw";
 import type { Optimizer } from "../optimizer/optimizer";
 import type { Value } from "../tape/tape";
+import type { World } from "./world";
 
 /** Where a trainer's batches come from. `Batches` and `ImageBatches` are batch sources. */
 export interface BatchSource {
@@ -253,9 +254,14 @@ export interface TrainerOptions {
   /** Where and how often the run saves checkpoints, and whether it resumes from one. Default: it does neither. */
   readonly checkpoints?: CheckpointOptions;
   /**
+   * The run in which this device takes part with others, from `join` of `safetape/distributed`: they share the rows of each
+   * step, and all have the same tensors after it. Default: this device trains alone.
+   */
+  readonly distributed?: World;
+  /**
    * Continues after the loss of the device: opens another one, loads the model again and repeats the steps since the last
    * copy of the state in host memory, to the same bits. Three losses without a finished step stop the run. Needs an engine
-   * of `createEngine` and a model of `loadModel` or `initialiseModel`. Default true.
+   * of `createEngine` and a model of `loadModel` or `initialiseModel`. Default true; false where several devices share the run.
    */
   readonly recover?: boolean | RecoverOptions;
   /** Receives warnings about faults that do not stop the run. Default `console.warn`. */

@@ -7,7 +7,7 @@ import type { Bytes } from "../gpu/ledger";
 import type { DirectoryLike } from "../io/directory-like";
 import type { Trace } from "../run/trace";
 import type { Explanation } from "../tape/explain";
-import { openLoop, resumptionOf } from "./checkpoint/open-loop";
+import { openFirst, openLoop, resumptionOf } from "./checkpoint/open-loop";
 import { Recovery } from "./checkpoint/recovery";
 import type { Resumed } from "./checkpoint/resume";
 import { Saver } from "./checkpoint/saver";
@@ -20,7 +20,6 @@ import type { Merging } from "./freezing/merging";
 import type { RunHistory } from "./loop/history";
 import { launchRecords } from "./loop/reports";
 import type { FreezeEvent, LaunchRecord, StepReport, TrainResult } from "./loop/reports";
-import { openRun } from "./loop/resources";
 import type { TrainingLoop } from "./loop/training-loop";
 import type { TrainerOptions } from "./options";
 import type { TrainableTensors } from "./tensors/trainable-tensors";
@@ -65,7 +64,7 @@ export class Trainer {
   protected static async open(options: TrainerOptions): Promise<OpenedRun> {
     checkOptionKeys(options);
     const resumption = await resumptionOf(options);
-    const resources = await openRun(options, resumption?.origin);
+    const resources = await openFirst(options, resumption);
     const saver = new Saver(resources.options);
     const loop = await openLoop(resources, resumption?.checkpoint);
     const recovery = new Recovery(options, saver, loop, resumption?.checkpoint);
@@ -158,11 +157,13 @@ export class Trainer {
   async *steps({ ahead = false, traced }: StepsOptions = {}): AsyncGenerator<StepReport, void, undefined> {
     while (this.#loop.isUnfinished) {
       await this.recovery.copyIfDue();
+      await this.recovery.meetOthers();
       const isTraced = traced?.step === this.progress.step + 1;
       yield await (isTraced ? this.#traced(traced.see) : this.recovery.attempt((loop) => loop.step(ahead)));
       // After the caller has seen the step, so that the program's own data in the checkpoint are of the same moment.
       const { step, totalSteps } = this.progress;
-      if (this.saver.isDue(step, totalSteps)) await this.saveCheckpoint();
+      const { world } = this.#loop.resources;
+      if (this.saver.isDue(step, totalSteps) && world?.leads !== false) await this.saveCheckpoint();
     }
   }
 
@@ -261,6 +262,7 @@ export class Trainer {
   /** Returns the run's memory. The loaded model stays. */
   dispose(): void {
     this.#loop.dispose();
+    void this.#loop.resources.world?.leave();
   }
 
   [Symbol.dispose](): void {

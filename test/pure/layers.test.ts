@@ -20,7 +20,7 @@ const LAYERS = [
   ["adapter", "freeze", "data"],
   ["generate", "gguf"],
   ["train"],
-  ["preference"],
+  ["preference", "distributed"],
   ["core"],
   ["analysis"],
   ["report"],
@@ -35,6 +35,7 @@ const LAYERS = [
  * types.
  */
 const TRAIN_LAYERS = [
+  "world",
   "options",
   "tensors",
   "plans",
@@ -71,6 +72,7 @@ const PACKAGES: Record<string, readonly string[]> = {
     "freeze",
     "train",
     "preference",
+    "distributed",
     "report",
     "node",
     "cli",
@@ -91,6 +93,10 @@ const PACKAGES: Record<string, readonly string[]> = {
   "jpeg-js": ["data"],
   "@huggingface/hub": ["node"],
   "@wandb/sdk": ["node"],
+  "@nats-io/nats-core": ["distributed", "entry", "node", "cli"],
+  "@nats-io/transport-node": ["node"],
+  "@nats-io/jetstream": ["distributed"],
+  "@nats-io/obj": ["distributed"],
   "ml-matrix": ["analysis", "base"],
 };
 

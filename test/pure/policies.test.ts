@@ -8,7 +8,7 @@ import type { FreezeContext, FreezePolicyState } from "../../src/freeze/policy";
 import { sparseMasks } from "../../src/freeze/sparse-adapter";
 import { upperLayers } from "../../src/freeze/upper-layers";
 import type { TensorPlace } from "../../src/model/model";
-import { withoutLastGroup } from "../../src/train/freezing/context";
+import { withoutLastGroup } from "../../src/train/freezing/freezable";
 import type { TrainableSpec } from "../../src/train/tensors/specs";
 import { sensitivityTests } from "../../src/ops/sensitivity.cases";
 import { AdaloraBudget, tripletBudget } from "../../src/adapter/adalora-budget";

@@ -1,4 +1,5 @@
 import { runLength } from "../estimate/run-length";
+import { openRun } from "../loop/resources";
 import type { RunResources } from "../loop/resources";
 import { TrainingLoop } from "../loop/training-loop";
 import type { TrainerOptions } from "../options";
@@ -9,6 +10,14 @@ import type { Resumption } from "./resume";
 /** What the options ask to resume from; undefined for a new run. Throws as `resumption`. */
 export async function resumptionOf(options: TrainerOptions): Promise<Resumption | undefined> {
   return options.checkpoints ? (await import("./stored")).resumption(options) : undefined;
+}
+
+/** Opens a run that its options describe, among other devices where they say so. Throws as `openRun` and `enterWorld`. */
+export async function openFirst(options: TrainerOptions, resumption: Resumption | undefined): Promise<RunResources> {
+  const { distributed } = options;
+  if (!distributed) return openRun(options, resumption?.origin);
+  const { openShared } = await import("./stored");
+  return openShared({ ...options, distributed }, resumption?.origin);
 }
 
 /** The loop of a run: from its first step, or from a checkpoint. @throws FileFormatError for an incomplete checkpoint. */

@@ -1,12 +1,10 @@
-import { DeviceError } from "../../base/errors";
 import type { Device } from "../../gpu/device";
-import { directoryAt } from "../../io/directory-like";
 import type { DirectoryLike } from "../../io/directory-like";
 import { openRun } from "../loop/resources";
 import type { TrainingLoop } from "../loop/training-loop";
 import type { TrainerOptions } from "../options";
 import type { DataPosition } from "../step/batch-queue";
-import { reopenLoop } from "./open-loop";
+import { openLoop, reopenLoop } from "./open-loop";
 import type { RunCheckpoint } from "./record";
 import type { Saver } from "./saver";
 
@@ -49,8 +47,8 @@ export class Recovery {
   }
 
   get isOn(): boolean {
-    const { recover = true, model } = this.options;
-    return recover !== false && model.engine.canReopen && model.canReload;
+    const { recover = true, model, distributed } = this.options;
+    return recover !== false && !distributed && model.engine.canReopen && model.canReload;
   }
 
   /**
@@ -68,10 +66,34 @@ export class Recovery {
         this.#knownWrites = this.#loop.resources.state.writes;
         return result;
       } catch (error) {
+        if (await this.#takeOver()) continue;
         if (!this.isOn || !(await device.isLost())) throw error;
         await this.#recover(device, error);
       }
     }
+  }
+
+  /** Before a step of several devices: takes over the leader's state, or gives its own to those that lack it. */
+  async meetOthers(): Promise<void> {
+    await this.#takeOver();
+    if (!this.#loop.isBetweenSteps) return;
+    await this.#loop.resources.world?.meet(async () => {
+      const { checkpointBytes } = await import("./stored");
+      return checkpointBytes(await this.saver.capture(this.#loop));
+    });
+  }
+
+  /** Takes over the leader's state where this device needs it. Resolves with whether it did. */
+  async #takeOver(): Promise<boolean> {
+    const { resources } = this.#loop;
+    if (!resources.world?.needsState) return false;
+    const { checkpointOf, originOf } = await import("./stored");
+    const checkpoint = await checkpointOf(await resources.world.fetchState());
+    this.#loop.dispose();
+    const origin = originOf({ checkpoint, file: "the state of the run" });
+    this.#loop = await openLoop(await openRun(this.options, origin, resources), checkpoint);
+    this.#deliveredSteps = this.#loop.progress.step;
+    return true;
   }
 
   /** Copies the run to host memory where that is due: after a number of steps, or where the host overwrote tensors. */
@@ -106,7 +128,13 @@ export class Recovery {
   async #recover(firstLost: Device, firstError: unknown): Promise<void> {
     let [lost, cause] = [firstLost, firstError];
     for (;;) {
-      if (++this.#losses >= MAX_LOSSES) throw await this.#tooManyLosses(cause);
+      if (++this.#losses >= MAX_LOSSES) {
+        const { tooManyLosses } = await import("./stored");
+        throw await tooManyLosses(this.options, this.#losses, cause, {
+          step: this.#copy?.record.step,
+          save: () => this.save(undefined),
+        });
+      }
       try {
         await this.#returnToCopy(lost);
         return;
@@ -130,19 +158,5 @@ export class Recovery {
     queue.rewind(this.#copyPosition);
     this.#loop = await reopenLoop(reopened, queue, copy);
     while (this.#loop.progress.step < this.#deliveredSteps) await this.#loop.step(false);
-  }
-
-  async #tooManyLosses(cause: unknown): Promise<DeviceError> {
-    const reason = cause instanceof Error ? cause.message.split("\n", 1)[0] : String(cause);
-    const fact = `The device was lost ${this.#losses} times in a row without a finished step: ${reason}`;
-    const step = this.#copy?.record.step;
-    if (step === undefined) return new DeviceError(fact, "Begin a new run: there is no copy of this one.", { cause });
-    const { directory } = this.options.checkpoints ?? {};
-    if (!directory) {
-      const remedy = `trainer.saveCheckpoint(directory) still writes the state after step ${step}; resume from it elsewhere.`;
-      return new DeviceError(fact, remedy, { cause });
-    }
-    const file = await this.save(undefined);
-    return new DeviceError(fact, `Resume from ${file} in ${(await directoryAt(directory)).name}.`, { cause });
   }
 }

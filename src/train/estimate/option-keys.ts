@@ -26,6 +26,7 @@ const OPTIONS = {
   mergeOnFreeze: 0,
   onNotFinite: 0,
   checkpoints: 0,
+  distributed: 0,
   recover: 0,
   warn: 0,
   seed: 0,

@@ -1,17 +1,11 @@
-import type { Adapter, AdapterRun } from "../../adapter/adapter";
+import type { Adapter } from "../../adapter/adapter";
 import { ConfigError } from "../../base/errors";
 import type { Shape } from "../../base/shape";
 import type { Batch } from "../../data/batch";
-import type {
-  FreezeContext,
-  FreezeEffect,
-  ImportanceReference,
-  Progress,
-  WeightPruningContext,
-} from "../../freeze/policy";
+import type { FreezeContext, FreezeEffect, ImportanceReference, Progress } from "../../freeze/policy";
 import { sumBytes } from "../../gpu/ledger";
 import type { LoadedModel } from "../../io/load-model";
-import type { Model, TensorPlace } from "../../model/model";
+
 import type { TensorSpec } from "../../op/declaration";
 import type { Statistics } from "../../ops/shared/statistics";
 import type { Executor } from "../../run/executor";
@@ -19,9 +13,10 @@ import { specBytes } from "../../tape/emit";
 import { totalFlops } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { footprint } from "../plans/footprint";
+import type { LayerSums } from "../plans/comparison-trace";
 import type { PlanBook } from "../plans/plan-book";
 import { scorePlan } from "../plans/statistics-plan";
-import { gradientName, gradientOf, statisticsNames } from "../tensors/names";
+import { gradientOf, statisticsNames } from "../tensors/names";
 import type { Companion } from "../tensors/names";
 import type { TrainableSpec } from "../tensors/specs";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
@@ -52,37 +47,10 @@ export interface FreezeContextParts {
   readonly reference: ImportanceReference | undefined;
   /** Every plan that the run would hold in addition to those of its steps, with only these tensors live. */
   readonly sidePlansWith: (live: ReadonlyMap<string, TrainableSpec>) => readonly Plan[];
+  /** The probe's CKA sums, where several devices have computed them: of each batch, by layer. */
+  readonly probeSums?: { readonly center: boolean; readonly sums: readonly (readonly LayerSums[])[] } | undefined;
   /** Called with scores that the policy requests. */
   readonly onScores?: (scores: PolicyScores) => void;
-}
-
-/**
- * Throws where tensors cannot be frozen.
- * @throws ConfigError for a tensor that the run does not train, or where nothing would be left to train.
- */
-export function checkFreeze({ specs, live }: Pick<TrainableTensors, "specs" | "live">, names: readonly string[]): void {
-  const unknown = names.find((name) => !specs.has(name));
-  if (unknown !== undefined) {
-    throw new ConfigError(`${unknown} is not trained by this run.`, "Name tensors of trainer.state.specs.");
-  }
-  if ([...live.keys()].some((name) => !names.includes(name))) return;
-  throw new ConfigError("Freezing these tensors would leave nothing to train.", "Keep the head, or stop the run.");
-}
-
-/**
- * The tensors that a policy may freeze of those that it chose: where nothing would be left to train, the uppermost of its
- * groups stays, since backward then ends there. Groups are what lies above the layers, each layer, and what lies below.
- * @returns the tensors to freeze, and the place of those that stay for this reason.
- */
-export function withoutLastGroup(
-  { live }: Pick<TrainableTensors, "live">,
-  chosen: readonly string[],
-): { readonly tensors: readonly string[]; readonly kept?: { readonly place: TensorPlace } } {
-  if (chosen.length === 0 || [...live.keys()].some((name) => !chosen.includes(name))) return { tensors: chosen };
-  const height = (place: TensorPlace): number => (place === "below" ? -1 : (place ?? Infinity));
-  const places = [...live.values()].map(({ layer }) => layer);
-  const place = places.reduce((a, b) => (height(b) > height(a) ? b : a));
-  return { tensors: chosen.filter((name) => live.get(name)?.layer !== place), kept: { place } };
 }
 
 /** What a freezing policy sees now. Scores and effects are computed when the policy requests them. */
@@ -107,7 +75,8 @@ export function freezeContext(parts: FreezeContextParts): FreezeContext {
         );
       }
       const compute = () => importance(parts, center);
-      const scores = importances.get(center) ?? (parts.merging ? parts.merging.unmerged(compute) : compute());
+      const { merging, probeSums } = parts;
+      const scores = importances.get(center) ?? (merging && !probeSums ? merging.unmerged(compute) : compute());
       importances.set(center, scores);
       return recorded(parts, "importance", scores);
     },
@@ -186,44 +155,5 @@ function effect({ book, state }: FreezeContextParts, tensors: readonly string[])
     savedBytes: savedBytes(before) - savedBytes(after),
     stateBytes: stateBytes.reduce((sum, bytes) => sum + bytes, 0),
     flops: totalFlops(before) - totalFlops(after),
-  };
-}
-
-/**
- * What a policy that prunes weights sees before the first step.
- * @param computeGradients runs forward and backward on the first batch, and leaves the gradients in `state`.
- */
-export async function weightPruningContext(
-  state: TrainableTensors,
-  computeGradients: () => Promise<void>,
-): Promise<WeightPruningContext> {
-  const names = [...state.live].filter(([, { layer }]) => typeof layer === "number").map(([name]) => name);
-  const readAll = async (keyOf: (name: string) => string): Promise<Map<string, Float32Array>> => {
-    const values = new Map<string, Float32Array>();
-    for (const name of names) values.set(name, await state.tensor(keyOf(name)).read());
-    return values;
-  };
-  return {
-    values: await readAll((name) => name),
-    async gradients() {
-      await computeGradients();
-      return readAll(gradientName);
-    },
-  };
-}
-
-/** A run, as the state of its adapter reads and changes it between steps. */
-export function adapterRun(state: TrainableTensors, model: Model, totalSteps: number): AdapterRun {
-  const read = (name: string): Promise<Float32Array> => state.tensor(name).read();
-  return {
-    model,
-    totalSteps,
-    read,
-    isLive: (name) => state.live.has(name),
-    write: (name, data) => state.write(name, data),
-    async statistics(name) {
-      const [mean, uncertainty] = statisticsNames(name);
-      return { mean: await read(mean), uncertainty: await read(uncertainty) };
-    },
   };
 }

@@ -1,11 +1,11 @@
 import { MemoryBudgetError } from "../../base/errors";
 import { importanceReference } from "../../freeze/policy";
-import type { Progress } from "../../freeze/policy";
+import type { ActivePolicy, Progress } from "../../freeze/policy";
 import type { Bytes } from "../../gpu/ledger";
 import { runLength } from "../estimate/run-length";
 import { withMemoryRemedy } from "../estimate/memory-remedy";
-import { checkFreeze, freezeContext, weightPruningContext, withoutLastGroup } from "../freezing/context";
-import type { PolicyScores } from "../freezing/context";
+import type { FreezeContextParts, PolicyScores } from "../freezing/context";
+import { checkFreeze, withoutLastGroup } from "../freezing/freezable";
 import { probeBatches } from "../plans/comparison-trace";
 import { policyStatistics } from "../plans/statistics-plan";
 import { compactionEvent, freezeEvent } from "./reports";
@@ -136,6 +136,7 @@ export class AfterStep {
   async #pruneInitially(computeGradients: () => Promise<void>): Promise<void> {
     const { policy, state, updates } = this.resources;
     if (policy.kind !== "weight_pruning") return;
+    const { weightPruningContext } = await import("../freezing/weight-pruning");
     await state.prune(await policy.state.masks(await weightPruningContext(state, computeGradients)));
     updates.rebuild();
   }
@@ -172,11 +173,17 @@ export class AfterStep {
       this.#scores = undefined;
       const { policy } = this.resources;
       const isDue = policy.kind === "freezing" && policy.state.isDue(this.loop.progress());
-      this.#chosenTensors = isDue ? this.#freezable(await policy.state.decide(this.#context())) : [];
+      this.#chosenTensors = isDue ? this.#freezable(await this.#decide(policy)) : [];
     }
     if (this.#chosenTensors.length > 0) await this.freeze(this.#chosenTensors);
     this.#chosenTensors = undefined;
     this.#noteEnd();
+  }
+
+  async #decide(policy: ActivePolicy & { readonly kind: "freezing" }): Promise<readonly string[]> {
+    const { world } = this.resources;
+    const { decide } = await import("../freezing/decide");
+    return decide(world, policy, this.#context());
   }
 
   /** What a policy's choice freezes: a run does not stop because all of it is to freeze, it trains its last group on. */
@@ -202,10 +209,10 @@ export class AfterStep {
     if (remark !== undefined) this.loop.note(remark);
   }
 
-  /** What the policy sees. */
-  #context() {
+  /** What the policy sees follows from it. */
+  #context(): FreezeContextParts {
     const { options, state, executor, book, updates, policy, merging, first } = this.resources;
-    return freezeContext({
+    return {
       loaded: options.model,
       adapter: options.adapter,
       state,
@@ -218,7 +225,7 @@ export class AfterStep {
       sidePlansWith: (live) => updates.plansWith(live),
       statistics: policyStatistics(options.policy),
       reference: importanceReference(policy.policy),
-    });
+    };
   }
 
   #cost(): RunCost {

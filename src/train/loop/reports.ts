@@ -5,6 +5,7 @@ import type { Progress } from "../../freeze/policy";
 import type { Plan } from "../../tape/plan";
 import type { PolicyScores } from "../freezing/context";
 import type { Batch } from "../../data/batch";
+import type { WireReport } from "../world";
 import type { PrefixReport, StepPrefix } from "../step/prefix/step-prefix";
 import type { StepResult } from "../step/step-runner";
 import { parametersOutsideHead } from "../tensors/specs";
@@ -80,6 +81,8 @@ export interface StepReport {
   readonly recomputed: number;
   /** Undefined without a `prefixCache`. */
   readonly prefix: PrefixReport | undefined;
+  /** Payload bytes that this device sent to others and received, since the last report; left out where it trains alone. */
+  readonly wire?: WireReport | undefined;
   /** Steps skipped right before this one, with `onNotFinite: "skip"`. */
   readonly skipped: readonly SkippedStep[];
   /** Scores that the policy requested after the step. */
@@ -181,7 +184,7 @@ export interface AppliedStep extends StepResult {
 
 /** The report of an applied step, with the state of the run after it. */
 export function stepReport(
-  { book, state, options }: RunResources,
+  { book, state, options, world }: RunResources,
   { startTime, batches, prefix, loss, gradientNorm, learningRate, flops }: AppliedStep,
   { step, totalSteps, stepsPerEpoch }: Progress,
   after: Pick<StepReport, "planned" | "skipped" | "scores" | "freezes" | "compaction">,
@@ -206,6 +209,7 @@ export function stepReport(
     rowsAtOnce: book.choice.rows,
     recomputed: book.choice.sections.size,
     prefix: prefix.report,
+    ...(world && { wire: world.takeBytes() }),
     ...after,
   };
 }

@@ -9,16 +9,18 @@ import { withMemoryRemedy } from "../estimate/memory-remedy";
 import { preflight } from "../estimate/preflight";
 import type { Preflight } from "../estimate/preflight";
 import { runLength } from "../estimate/run-length";
-import { adapterRun } from "../freezing/context";
+import { adapterRun } from "../freezing/adapter-run";
 import type { Compaction, CompactionParts } from "../freezing/compaction";
 import type { SavedPruner, StructuralPruner } from "../freezing/structural-pruner";
 import type { TrainerOptions } from "../options";
+import type { PlanBook } from "../plans/plan-book";
 import { positionIn } from "../step/batch-queue";
 import type { DataPosition } from "../step/batch-queue";
 import { heldPlans, OptimizerPlans } from "../step/optimizer-plans";
 import type { PrefixCache } from "../step/prefix/cache";
 import type { PrefixParts } from "../step/prefix/step-prefix";
 import { TrainableTensors } from "../tensors/trainable-tensors";
+import type { WorldMember } from "../world";
 import { withScheduledRate } from "./learning-rate";
 
 /** What a run consists of: its options, tensors, plans, and the executor that holds the plans' buffers. */
@@ -36,7 +38,14 @@ export interface RunResources extends PrefixParts, Pick<Preflight, "needs"> {
   readonly first: Batch;
   /** Position of the data before that batch. */
   readonly start: DataPosition;
+  /** This device's place among others that train the run with it; undefined where it is alone. */
+  readonly world?: WorldMember | undefined;
+  /** Lets steps run as many rows of a batch as this device has; undefined where it is alone. */
+  readonly limit?: ((book: PlanBook) => void) | undefined;
 }
+
+/** What is known of a run before it is planned, where its first batch was drawn already. */
+export type RunStart = Pick<RunResources, "first" | "start" | "world" | "limit">;
 
 /** State that a run continues from. Implemented by checkpoints; each method is called once, in this order. */
 export interface RunOrigin {
@@ -59,13 +68,13 @@ export interface RunOrigin {
 /**
  * Plans a run, checks its budget and allocates its memory. Where anything throws, GPU memory is as it was.
  * @param origin the state that the run continues from; default the start.
- * @param first the first batch and the position before it, where they were drawn already.
+ * @param first what is known of the run, where its first batch was drawn already.
  * @throws as `Trainer.create`.
  */
 export async function openRun(
   givenOptions: TrainerOptions,
   origin?: RunOrigin,
-  first?: Pick<RunResources, "first" | "start">,
+  first?: RunStart,
 ): Promise<RunResources> {
   const scheduledOptions = withScheduledRate(givenOptions);
   const pruning = await openPruning(scheduledOptions);
@@ -84,6 +93,7 @@ export async function openRun(
   const { book, planned, merges, side, live, bytesForRun, needs } = flight;
   const options = { ...maskedOptions, probe: maskedOptions.probe ?? flight.first };
   if (!first) await origin?.check({ options, first: flight.first, start });
+  first?.limit?.(book);
   origin?.restorePlans(flight, loaded.model.layers);
   loaded.isTrained ||= adapter.trainsInPlace ?? false;
   const frozen = origin ? [...live.keys()].filter((name) => !origin.live.has(name)) : [];
@@ -134,6 +144,8 @@ export async function openRun(
       adapterState,
       first: flight.first,
       start,
+      world: first?.world,
+      limit: first?.limit,
       cache,
       merging,
     };

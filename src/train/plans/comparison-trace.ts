@@ -100,29 +100,39 @@ export function comparisonPlans(
   );
 }
 
+/** What is known of a layer after one batch of a probe: its CKA sums, for `minibatchCka`, and how many rows counted. */
+export interface LayerSums {
+  readonly rows: number;
+  readonly sums: Float32Array;
+}
+
 /**
- * The similarity (CKA) of every layer over some batches, by `minibatchCka`.
+ * The CKA sums of every layer, for each of some batches.
  * @param run runs the comparison plan of a batch.
  */
-export async function layerSimilarities(
+export async function layerSums(
   model: Model,
   adapter: Adapter,
   batches: readonly Batch[],
   run: (batch: Batch, inputs: Inputs) => Promise<ReadonlyMap<string, Float32Array>>,
-): Promise<number[]> {
-  const results: { readonly masks: ProbeMasks; readonly outputs: ReadonlyMap<string, Float32Array> }[] = [];
+): Promise<LayerSums[][]> {
+  const results: LayerSums[][] = [];
   for (const batch of batches) {
     const masks = probeMasks(model, batch);
-    results.push({ masks, outputs: await run(batch, { ...batchInputs(model, batch, { adapter }), ...masks }) });
-  }
-  return Array.from({ length: model.layers }, (_, layer) =>
-    minibatchCka(
-      results.map(({ masks, outputs }) => ({
+    const outputs = await run(batch, { ...batchInputs(model, batch, { adapter }), ...masks });
+    results.push(
+      Array.from({ length: model.layers }, (_, layer) => ({
         rows: masks[maskName(model, layer)]!.reduce((sum, counts) => sum + counts, 0),
         sums: outputs.get(comparisonOutput(layer))!,
       })),
-    ),
-  );
+    );
+  }
+  return results;
+}
+
+/** The similarity (CKA) of every layer over all batches, by `minibatchCka`. */
+export function layerSimilarities(batches: readonly (readonly LayerSums[])[]): number[] {
+  return batches[0]!.map((_, layer) => minibatchCka(batches.map((batch) => batch[layer]!)));
 }
 
 type ProbeMasks = Readonly<Record<string, Int32Array>>;

@@ -1,7 +1,7 @@
 import { MemoryBudgetError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { splitBatch } from "../../data/split";
-import type { BatchPart } from "../../data/split";
+import type { BatchPart, RowRange } from "../../data/split";
 import { layerSection } from "../../model/forward";
 import { shapeKey, shapeOf } from "../../model/model";
 import type { BatchSize, Model } from "../../model/model";
@@ -77,6 +77,8 @@ export class PlanBook {
   readonly #variants: readonly DroppedLayers[];
   #plans = new Map<string, ShapePlans>();
   #shapes = new Map<string, BatchSize>();
+  /** Most rows of a batch that run here, where other devices have the others. */
+  #rowLimit = Infinity;
   #live: ReadonlySet<string>;
   #choice: StepChoice | undefined;
   #horizon: { readonly live: ReadonlySet<string>; readonly layer: number | undefined } | undefined;
@@ -112,6 +114,30 @@ export class PlanBook {
     if (!isSameChoice(before, this.#choice)) this.#plans.clear();
   }
 
+  /**
+   * Plans for at most so many rows of a batch.
+   * @returns whether that changes plans, which must then be held. @throws MemoryBudgetError where they do not fit.
+   */
+  limitRows(rows: number): boolean {
+    const before = this.#parts(this.choice).map(shapeKey).join();
+    const [limit, choice] = [this.#rowLimit, this.#choice];
+    this.#rowLimit = rows;
+    try {
+      this.#choice = this.#choose(this.#live);
+    } catch (error) {
+      [this.#rowLimit, this.#choice] = [limit, choice];
+      throw error;
+    }
+    const isChanged = this.#parts(this.#choice).map(shapeKey).join() !== before;
+    if (isChanged) this.#plans.clear();
+    return isChanged;
+  }
+
+  /** The shapes of batches, with as many rows as run here. */
+  get #sizes(): BatchSize[] {
+    return [...this.#shapes.values()].map((shape) => ({ ...shape, size: Math.min(shape.size, this.#rowLimit) }));
+  }
+
   hasShape(shape: BatchSize): boolean {
     return this.#shapes.has(shapeKey(shape));
   }
@@ -123,7 +149,7 @@ export class PlanBook {
 
   /** The shape with the most tokens. */
   get largest(): BatchSize {
-    const [first, ...others] = this.#shapes.values();
+    const [first, ...others] = this.#sizes;
     const tokens = ({ size, length, targetLength = 0 }: BatchSize): number => size * (length + targetLength);
     return others.reduce((a, b) => (tokens(b) > tokens(a) ? b : a), first!);
   }
@@ -181,8 +207,13 @@ export class PlanBook {
     return this.#choice;
   }
 
+  /** Rows of the largest batch. */
+  get largestSize(): number {
+    return Math.max(...[...this.#shapes.values()].map(({ size }) => size));
+  }
+
   #choose(live: ReadonlySet<string>): StepChoice {
-    const largestSize = Math.max(...[...this.#shapes.values()].map(({ size }) => size));
+    const largestSize = Math.min(this.largestSize, this.#rowLimit);
     return this.options.choose?.(live, largestSize) ?? { rows: largestSize, sections: new Set() };
   }
 
@@ -224,9 +255,9 @@ export class PlanBook {
     return new Set(gradients.keys());
   }
 
-  /** A batch in the parts that run one after the other. */
-  split(batch: Batch): BatchPart[] {
-    return splitBatch(batch, this.choice.rows);
+  /** A batch, or the rows of it that run here, in the parts that run one after the other. */
+  split(batch: Batch, range?: RowRange): BatchPart[] {
+    return splitBatch(batch, Math.min(this.choice.rows, this.#rowLimit, batch.size), range);
   }
 
   /**
@@ -294,7 +325,7 @@ export class PlanBook {
 
   /** The shapes of the parts into which batches are split, without repetition. */
   #parts({ rows }: StepChoice): BatchSize[] {
-    const parts = [...this.#shapes.values()].map((shape) => ({ ...shape, size: Math.min(shape.size, rows) }));
+    const parts = this.#sizes.map((shape) => ({ ...shape, size: Math.min(shape.size, rows) }));
     return [...new Map(parts.map((part) => [shapeKey(part), part])).values()];
   }
 
@@ -305,7 +336,7 @@ export class PlanBook {
 
   /** Whether a step has several runs, the later ones of which add to the gradients of the first. */
   #accumulates({ rows }: StepChoice): boolean {
-    return this.options.accumulates || [...this.#shapes.values()].some(({ size }) => size > rows);
+    return this.options.accumulates || this.#sizes.some(({ size }) => size > rows);
   }
 
   #planned(shape: BatchSize, dropped: DroppedLayers): ShapePlans {

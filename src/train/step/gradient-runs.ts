@@ -1,7 +1,9 @@
+import type { Batch } from "../../data/batch";
 import type { Pass, Run } from "../../run/executor";
 import { totalFlops } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
+import type { BatchPart } from "../../data/split";
 import { batchInputs, countedLabels } from "../plans/inputs";
 import { LOSS_OF_RUN, LOSS_SO_FAR } from "../plans/loss-sum-plan";
 import { LOSS } from "../plans/optimizer-plan";
@@ -16,23 +18,30 @@ export interface GradientParts {
   readonly state: TrainableTensors;
 }
 
+export interface GradientRunOptions {
+  /** Adds the losses of several runs; needed where a step has more than one. */
+  readonly lossSum?: Plan | undefined;
+  /** The plan that reads the loss, where one follows. */
+  readonly update?: Plan | undefined;
+  /** The parts of each batch that run here, and this device's share of the step. Default: all of it. */
+  readonly share?: { readonly parts: (batch: Batch, index: number) => readonly BatchPart[]; readonly ofStep: number };
+}
+
 /**
  * The runs that compute the gradients of one optimizer step, accumulated over its batches. The output "loss" of the last
- * run is the loss of the step.
- * @param lossSum adds the losses of several runs; needed where a step has more than one.
- * @param update the plan that reads the loss, where one follows.
+ * run is the loss of the step, or this device's part of it.
  * @throws DataError for a token id or a label that the model does not have.
  */
 export function gradientRuns(
   { options, book, state }: GradientParts,
   { index: step, batches, droppedLayers, prefixInputs }: GradientStep,
-  { lossSum, update }: { readonly lossSum?: Plan | undefined; readonly update?: Plan | undefined } = {},
+  { lossSum, update, share = { parts: (batch) => book.split(batch), ofStep: 1 } }: GradientRunOptions = {},
 ): StepRuns {
   const { model } = options.model;
   const { adapter, loss } = options;
   const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch, options), 0);
   const parts = batches.flatMap((batch, i) =>
-    book.split(batch).map((part) => ({ ...part, number: step * (options.accumulate ?? 1) + i })),
+    share.parts(batch, i).map((part) => ({ ...part, number: step * (options.accumulate ?? 1) + i })),
   );
   const runs: Run[] = [];
   let flops = 0;
@@ -41,7 +50,7 @@ export function gradientRuns(
   for (const [index, { batch, firstRow, number }] of parts.entries()) {
     const plan = book.planFor(batch, index > 0, droppedLayers);
     const seed = { run: options.seed ?? 0, batch: number, firstRow };
-    const inputs = batchInputs(model, batch, { labels, runs: parts.length, seed, adapter, loss });
+    const inputs = batchInputs(model, batch, { labels, runs: parts.length / share.ofStep, seed, adapter, loss });
     const run = { plan, store: state, inputs: () => ({ ...inputs, ...prefixInputs?.[index] }) };
     flops += totalFlops(plan);
     if (last === 0) return { runs: [{ ...run, pass: toUpdate }], flops };

@@ -1,5 +1,6 @@
-import { NotFiniteError } from "../../base/errors";
 import { LOSS } from "../plans/optimizer-plan";
+import type { WorldMember } from "../world";
+import { checkFinite, checkValue } from "./check-finite";
 import { gradientRuns } from "./gradient-runs";
 import type { GradientParts } from "./gradient-runs";
 import { LookAhead } from "./look-ahead";
@@ -11,6 +12,8 @@ import type { Executor } from "../../run/executor";
 export interface StepRunnerParts extends GradientParts {
   readonly executor: Executor;
   readonly updates: OptimizerPlans;
+  /** This device's place among others that train the run with it; undefined where it is alone. */
+  readonly world?: WorldMember | undefined;
 }
 
 export interface StepResult {
@@ -35,26 +38,15 @@ export class StepRunner {
    * a token id or a label that the model does not have.
    */
   async run(step: Step, predictNext: () => NextStep | undefined): Promise<StepResult> {
-    const { executor, updates } = this.parts;
-    if (updates.readsGradientsFirst) return this.#runObserved(step);
+    const { executor, updates, world } = this.parts;
+    if (world) return (await import("./other-steps")).runShared(this.parts, world, step, () => void predictNext());
+    if (updates.readsGradientsFirst) return (await import("./other-steps")).runObserved(this.parts, step);
     const prepared = this.#lookAhead.take(step);
     const { runs, flops } = prepared ?? this.#runsOf(step);
     const outputs = await executor.runAll(runs, {
       prepared: prepared?.commands,
       meanwhile: () => this.#lookAhead.prepare(predictNext, (next) => this.#runsOf(next)),
     });
-    return { ...checkFinite(updates.finish(outputs, step.droppedLayers), step), flops };
-  }
-
-  /** Computes the gradients, lets their observers read them where they are finite, then applies the update. */
-  async #runObserved(step: Step): Promise<StepResult> {
-    const { executor, updates, state } = this.parts;
-    const norm = updates.normOf(step.droppedLayers)!;
-    const { runs, flops } = gradientRuns(this.parts, step, { lossSum: updates.lossSum, update: norm });
-    const gradients = await executor.runAll([...runs, { plan: norm, store: state, inputs: () => ({}) }]);
-    const { loss } = checkFinite(updates.readResult(gradients), step);
-    await updates.collectStatistics(executor, "before_update", step.index);
-    const outputs = await executor.runAll([updates.run(step.droppedLayers, step.scheduleFactor, loss)]);
     return { ...checkFinite(updates.finish(outputs, step.droppedLayers), step), flops };
   }
 
@@ -72,21 +64,4 @@ export class StepRunner {
     const { runs, flops } = gradientRuns(this.parts, step, { lossSum: updates.lossSum, update });
     return { runs: [...runs, updates.run(step.droppedLayers, step.scheduleFactor)], flops };
   }
-}
-
-/** @throws NotFiniteError naming the step. */
-function checkFinite<T extends { readonly loss: number; readonly gradientNorm: number }>(result: T, step: Step): T {
-  checkValue("loss", result.loss, step);
-  checkValue("gradient norm", result.gradientNorm, step);
-  return result;
-}
-
-function checkValue(what: string, value: number, { index }: GradientStep): void {
-  if (Number.isFinite(value)) return;
-  throw new NotFiniteError(
-    `The ${what} of step ${index} is ${value}; the adapter keeps the values of the last good step.`,
-    'Save it, then continue with a lower learning rate, clipping (maxGradNorm), or onNotFinite: "skip".',
-    index,
-    { what, value },
-  );
 }

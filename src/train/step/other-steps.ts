@@ -1,0 +1,146 @@
+import { sha256 } from "../../base/sha256";
+import { elements } from "../../base/shape";
+import type { Batch } from "../../data/batch";
+import type { BatchPart } from "../../data/split";
+import { readTogether } from "../../gpu/read-together";
+import { LOSS } from "../plans/optimizer-plan";
+import { gradientName } from "../tensors/names";
+import type { TrainableTensors } from "../tensors/trainable-tensors";
+import type { Share, WorldMember, WorldPart } from "../world";
+import { checkFinite } from "./check-finite";
+import { gradientRuns } from "./gradient-runs";
+import { holdPlans } from "./optimizer-plans";
+import { limitBook, rowsOf, rowsTogether } from "./rows-of-share";
+import type { Step } from "./step";
+import type { StepResult, StepRunnerParts } from "./step-runner";
+
+/*
+ * Steps whose gradients are on the host's mind before the update: something observes them, or other devices add theirs. Few
+ * runs have such steps, which are loaded with the first of them.
+ */
+
+/** Computes the gradients, lets their observers read them where they are finite, then applies the update. */
+export async function runObserved(parts: StepRunnerParts, step: Step): Promise<StepResult> {
+  const { executor, updates, state } = parts;
+  const norm = updates.normOf(step.droppedLayers)!;
+  const { runs, flops } = gradientRuns(parts, step, { lossSum: updates.lossSum, update: norm });
+  const gradients = await executor.runAll([...runs, { plan: norm, store: state, inputs: () => ({}) }]);
+  const { loss } = checkFinite(updates.readResult(gradients), step);
+  return { ...(await update(parts, step, loss)), flops };
+}
+
+/** Applies the update to the gradients in the tensors, once their observers have read them. */
+async function update({ executor, updates }: StepRunnerParts, step: Step, loss: number) {
+  await updates.collectStatistics(executor, "before_update", step.index);
+  const outputs = await executor.runAll([updates.run(step.droppedLayers, step.scheduleFactor, loss)]);
+  return checkFinite(updates.finish(outputs, step.droppedLayers), step);
+}
+
+/**
+ * Computes this device's share of the gradients, replaces them by the sum over all devices, and applies the update, which is
+ * the same on all of them.
+ * @param meanwhile called while the device computes.
+ */
+export async function runShared(
+  parts: StepRunnerParts,
+  world: WorldMember,
+  step: Step,
+  meanwhile: () => void,
+): Promise<StepResult> {
+  const { executor, updates, state } = parts;
+  const names = updatedTensors(state, step.droppedLayers);
+  const gradients = names.map(gradientName);
+  const count = names.reduce((sum, name) => sum + elements(state.tensor(name).shape), 0);
+  let flops = 0;
+  const sum = await world.round({
+    sizeOf: () => ({ exact: 1, values: count }),
+    async compute(share) {
+      await limitRows(parts, share);
+      const computed = await shareOfStep(parts, step, share, meanwhile);
+      flops = computed.flops;
+      const values = flops > 0 ? await read(parts, gradients) : new Float32Array(count);
+      return { exact: Float32Array.of(computed.loss), values };
+    },
+    join: sumOf,
+  });
+  const loss = sum.exact[0] ?? NaN;
+  write(state, gradients, sum.values);
+  const norm = updates.normOf(step.droppedLayers);
+  if (norm) {
+    const inputs = () => ({ [LOSS]: Float32Array.of(loss) });
+    checkFinite(updates.readResult(await executor.runAll([{ plan: norm, store: state, inputs }])), step);
+  }
+  const result = await update(parts, step, loss);
+  if (world.isMixed) {
+    const { values } = await world.round({
+      sizeOf: () => ({ exact: 0, values: count }),
+      join: async () => ({ exact: new Float32Array(), values: await read(parts, names) }),
+      isExact: true,
+    });
+    if (!world.leads) write(state, names, values);
+  }
+  const live = await read(parts, [...state.live.keys()]);
+  world.setDigest(await sha256(new Uint8Array(live.buffer)));
+  return { ...result, flops };
+}
+
+/** The tensors that a step without some layers updates, in the order of the run's. */
+function updatedTensors({ live }: TrainableTensors, dropped: readonly number[]): string[] {
+  const isUpdated = ([, { layer }]: [string, { layer: unknown }]): boolean =>
+    !(typeof layer === "number" && dropped.includes(layer));
+  return [...live].filter(isUpdated).map(([name]) => name);
+}
+
+/** Under a budget, which has room for a copy of one tensor, tensors are read one at a time. */
+function read({ options, state }: StepRunnerParts, names: readonly string[]): Promise<Float32Array<ArrayBuffer>> {
+  const tensors = names.map((name) => state.tensor(name).lease);
+  return readTogether(options.model.engine.device, tensors, options.memory?.budget === undefined ? undefined : 0);
+}
+
+function write(state: TrainableTensors, names: readonly string[], values: Float32Array): void {
+  let offset = 0;
+  for (const name of names) {
+    const tensor = state.tensor(name);
+    const size = elements(tensor.shape);
+    tensor.write(values.subarray(offset, offset + size));
+    offset += size;
+  }
+}
+
+/** Adds up parts in the order of their ranks. */
+function sumOf(parts: readonly WorldPart[]): WorldPart {
+  const [first, ...others] = parts;
+  const sum = { exact: Float32Array.from(first!.exact), values: Float32Array.from(first!.values) };
+  for (const { exact, values } of others) {
+    exact.forEach((value, i) => (sum.exact[i]! += value));
+    for (let i = 0; i < values.length; i++) sum.values[i]! += values[i]!;
+  }
+  return sum;
+}
+
+/** Plans for as many rows as a share of the largest batch has. */
+async function limitRows(parts: StepRunnerParts, share: Share): Promise<void> {
+  const { book, options } = parts;
+  if (limitBook(book, share, options)) await holdPlans(parts);
+}
+
+/** Computes the gradients of a share into their tensors. A share without rows computes nothing, and has no FLOPs. */
+async function shareOfStep(parts: StepRunnerParts, step: Step, share: Share, meanwhile: () => void) {
+  const { book, updates, executor, options } = parts;
+  const rows = step.batches.reduce((sum, batch) => sum + batch.rows, 0);
+  const { from, to } = rowsOf(share, rows, rowsTogether(options));
+  const firstRows: number[] = [];
+  step.batches.reduce((sum, batch) => (firstRows.push(sum), sum + batch.rows), 0);
+  const partsOf = (batch: Batch, index: number): readonly BatchPart[] => {
+    const first = firstRows[index]!;
+    const range = { from: Math.max(from - first, 0), to: Math.min(to - first, batch.rows) };
+    return range.to > range.from ? book.split(batch, range) : [];
+  };
+  if (from === to) return { loss: 0, flops: 0 };
+  const { runs, flops } = gradientRuns(parts, step, {
+    lossSum: updates.lossSum,
+    share: { parts: partsOf, ofStep: (to - from) / rows },
+  });
+  const outputs = await executor.runAll(runs, { meanwhile });
+  return { loss: outputs.get(LOSS)?.[0] ?? NaN, flops };
+}

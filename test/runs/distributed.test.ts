@@ -1,0 +1,77 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { DeviceProcess } from "../../bench/distributed/devices";
+import type { ToldEnd, ToldStep } from "../../bench/distributed/devices";
+import { startNats, whyNoNats } from "../../bench/distributed/nats-server";
+import type { NatsServer } from "../../bench/distributed/nats-server";
+import { subjectTrainer } from "../../bench/distributed/subject";
+import type { Subject } from "../../bench/distributed/subject";
+import { useEngine } from "../support/engine";
+
+const engine = await useEngine();
+const reason = whyNoNats();
+let server: NatsServer;
+
+/** Losses and weights of one device on complete batches. */
+async function alone(subject: Subject): Promise<Pick<ToldEnd, "losses" | "weights">> {
+  using trainer = await subjectTrainer(engine, subject);
+  await trainer.train();
+  const weights = Object.fromEntries([...(await trainer.snapshot())].map(([name, { data }]) => [name, [...data]]));
+  trainer.dispose();
+  trainer.options.model.dispose();
+  return { losses: [...trainer.history.losses], weights };
+}
+
+/** As for micro-batches: Adam divides by the size of a gradient, so that its rounding can move a weight by more than itself. */
+function expectSame(shared: Pick<ToldEnd, "losses" | "weights">, one: Pick<ToldEnd, "losses" | "weights">): void {
+  shared.losses.forEach((loss, i) => expect(loss, `loss of step ${i + 1}`).toBeCloseTo(one.losses[i]!, 4));
+  expect(shared.losses.length).toBe(one.losses.length);
+  for (const [name, values] of Object.entries(one.weights)) {
+    const worst = Math.max(...values.map((value, i) => Math.abs(value - shared.weights[name]![i]!)));
+    expect(worst, name).toBeLessThan(2e-3);
+  }
+}
+
+/** Whatever one device has told of a step, all that made it have told. */
+function expectSameBits(devices: readonly DeviceProcess[]): void {
+  const digests = new Map<number, string>();
+  for (const { step, digest } of devices.flatMap(({ steps }) => steps)) {
+    expect(digest, `tensors after step ${step}`).toBe(digests.get(step) ?? digest);
+    digests.set(step, digest!);
+  }
+}
+
+const planned = ({ wire }: ToldStep) => wire && { sent: wire.sent, received: wire.received };
+
+describe.skipIf(reason !== undefined)(`several devices${reason === undefined ? "" : ` (left out: ${reason})`}`, () => {
+  beforeAll(async () => void (server = await startNats()));
+  afterAll(() => server.stop());
+
+  it("train as one does, with a freeze by SAFE, one that is killed and one that joins", async () => {
+    const subject = { steps: 14, batch: 9, policy: "safe" } as const;
+    const options = {
+      subject,
+      join: { servers: server.address, run: "leave-and-join", devices: 2, deadline: 4, token: "secret" },
+      tellsDigests: true,
+      tellsWeights: true,
+      pause: 250,
+    };
+    const [a, b] = await Promise.all([DeviceProcess.start(options), DeviceProcess.start(options)]);
+    const one = alone(subject);
+    await Promise.all([a.step(1), b.step(1)]);
+    const c = await DeviceProcess.start(options);
+    await c.step(1);
+    const killedAfter = a.steps.at(-1)!.step;
+    await b.kill();
+    const ends = await Promise.all([a.end(), c.end()]);
+    expect(killedAfter).toBeLessThan(13);
+    expect(new Set(ends.map(({ done }) => done)).size, "digests at the end").toBe(1);
+    expectSameBits([a, b, c]);
+    for (const end of ends) expectSame(end, await one);
+    const freeze = a.steps.find(({ frozen }) => frozen.length > 0);
+    expect(freeze, "a freeze").toBeDefined();
+    for (const told of a.steps.filter(({ step }) => step < killedAfter && step > 1)) {
+      expect(planned(told), `bytes of step ${told.step}`).toEqual(told.wire?.planned);
+    }
+    expect(a.warnings.join("\n")).toContain("left out");
+  });
+});
