@@ -1,10 +1,9 @@
 // One device of a run of several, as a process: trains a subject and tells each step on stdout.
 import { setTimeout as sleep } from "node:timers/promises";
-import { sha256Hex } from "../../src/base/sha256";
 import { createEngine } from "../../src/node/engine";
 import { join } from "../../src/node/entry/distributed";
 import type { JoinOptions } from "../../src/distributed/join";
-import { subjectTrainer } from "./subject";
+import { digestOf, subjectTrainer } from "./subject";
 import type { Subject } from "./subject";
 
 export interface DeviceOptions {
@@ -15,6 +14,8 @@ export interface DeviceOptions {
   readonly leaveAfter?: number;
   /** Waits so many milliseconds after each step. */
   readonly pause?: number;
+  /** Waits after this step for a line on stdin. */
+  readonly waitsAfter?: number;
   /** Tells the trained tensors at the end. */
   readonly tellsWeights?: boolean;
   /** Tells the digest of the trained tensors after every step. */
@@ -32,26 +33,20 @@ async function main(given: string): Promise<void> {
     warn: (warning) => tell({ warning }),
   });
   tell({ created: engine.info.description });
-  const digest = async (): Promise<string> => {
-    const tensors = await trainer.snapshot();
-    const digests = [];
-    for (const [name, { data }] of tensors) {
-      digests.push(`${name} ${await sha256Hex(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}`);
-    }
-    return sha256Hex(new TextEncoder().encode(digests.join()));
-  };
   for await (const { step, loss, seconds, wire, freezes, frozenTensors, rowsAtOnce } of trainer.steps()) {
     const frozen = freezes.map(({ tensors }) => tensors.length);
-    const digests = options.tellsDigests ? { digest: await digest() } : {};
+    const digests = options.tellsDigests ? { digest: await digestOf(trainer) } : {};
     tell({ step, loss, seconds, wire, frozen, frozenTensors, rowsAtOnce, ...digests });
     if (step === options.leaveAfter) break;
+    if (step === options.waitsAfter) await new Promise((resolve) => process.stdin.once("data", resolve));
     if (options.pause !== undefined) await sleep(options.pause);
   }
   const weights: Record<string, number[]> = {};
   if (options.tellsWeights) for (const [name, { data }] of await trainer.snapshot()) weights[name] = [...data];
   const record = trainer.policyRecord();
   trainer.options.model.dispose();
-  tell({ done: await digest(), losses: [...trainer.history.losses], weights, record });
+  tell({ done: await digestOf(trainer), losses: [...trainer.history.losses], weights, record });
 }
 
 await main(process.argv[2] ?? "{}");
+process.stdin.destroy();

@@ -37,6 +37,7 @@ export class DeviceProcess {
   readonly #waiting = new Set<() => void>();
   readonly #closed: Promise<void>;
   #isClosed = false;
+  #isCreated = false;
 
   private constructor(readonly process: ChildProcess) {
     createInterface({ input: process.stdout! }).on("line", (line) => this.#read(line));
@@ -53,7 +54,7 @@ export class DeviceProcess {
   /** @param env variables of the environment in addition. */
   static async start(options: DeviceOptions, env: Readonly<Record<string, string>> = {}): Promise<DeviceProcess> {
     const program = await bundleProgram("bench/distributed/device.ts");
-    const stdio = ["ignore", "pipe", "pipe"] as const;
+    const stdio = ["pipe", "pipe", "pipe"] as const;
     return new DeviceProcess(
       spawn(process.execPath, [program, JSON.stringify(options)], {
         stdio: [...stdio],
@@ -65,6 +66,7 @@ export class DeviceProcess {
   #read(line: string): void {
     // Lines of the program device.ts, and what drivers print.
     const told = line.startsWith("{") ? (JSON.parse(line) as Told) : {};
+    this.#isCreated ||= told.created !== undefined;
     if (told.warning !== undefined) this.warnings.push(told.warning);
     // The program tells all members of a step or of an end.
     if (told.step !== undefined) this.steps.push(told as ToldStep);
@@ -88,6 +90,16 @@ export class DeviceProcess {
         this.#waiting.add(wake);
       });
     }
+  }
+
+  /** Resolves once the device has entered its run. @throws Error where it ends before. */
+  created(): Promise<void> {
+    return this.#until(() => this.#isCreated, "it had entered the run");
+  }
+
+  /** Lets a device go on that waits. */
+  go(): void {
+    this.process.stdin?.write("\n");
   }
 
   /** Resolves once the device has told a step of this number or a later one. @throws Error where it ends before. */

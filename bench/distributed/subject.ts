@@ -1,5 +1,6 @@
 import { lora } from "../../src/adapter/lora";
 import { Random } from "../../src/base/random";
+import { sha256Hex } from "../../src/base/sha256";
 import { Batches } from "../../src/data/batches";
 import type { Batch } from "../../src/data/batch";
 import type { Engine } from "../../src/engine";
@@ -8,7 +9,6 @@ import { safe } from "../../src/freeze/safe";
 import { initialiseModel } from "../../src/io/load-model";
 import type { TrainerOptions } from "../../src/train/options";
 import { Trainer } from "../../src/train/trainer";
-import { bertConfig } from "../support/model";
 
 /** What a run of tests and benches of several devices is like. Plain JSON. */
 export interface Subject {
@@ -45,6 +45,15 @@ function probeOf(subject: Subject): Batch[] {
   return Array.from({ length: 4 }, () => data.next());
 }
 
+/** Digest of all tensors of a run's adapter. */
+export async function digestOf(trainer: Trainer): Promise<string> {
+  const digests: string[] = [];
+  for (const [name, { data }] of await trainer.snapshot()) {
+    digests.push(`${name} ${await sha256Hex(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}`);
+  }
+  return sha256Hex(new TextEncoder().encode(digests.join()));
+}
+
 /** A trainer of a small BERT on random rows, with dropout. */
 export async function subjectTrainer(
   engine: Engine,
@@ -63,10 +72,14 @@ export async function subjectTrainer(
     microBatch,
   } = subject;
   const config = {
-    ...bertConfig(layers, 64),
+    model_type: "bert",
+    vocab_size: 1000,
     hidden_size: hidden,
+    num_hidden_layers: layers,
     num_attention_heads: 2,
     intermediate_size: 2 * hidden,
+    max_position_embeddings: 64,
+    num_labels: 2,
   };
   const model = await initialiseModel(engine, config, { seed: base });
   return Trainer.create({

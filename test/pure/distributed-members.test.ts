@@ -22,7 +22,7 @@ describe.skipIf(reason !== undefined)(`devices of a run${reason === undefined ? 
 
   async function enter(run: string, { identity = IDENTITY, gpu = "one", ...options }: Entering = {}): Promise<Device> {
     const warnings: string[] = [];
-    const world = join({ servers: server.address, run, deadline: 2.4, ...options });
+    const world = join({ servers: server.address, run, deadline: 6, ...options });
     const member = await world.enter({
       identity,
       gpu,
@@ -136,7 +136,7 @@ describe.skipIf(reason !== undefined)(`devices of a run${reason === undefined ? 
   });
 
   it("leave out one that gives nothing, and take it back when it is there again", async () => {
-    const [, a, b] = await runOf(2);
+    const [, a, b] = await runOf(2, { deadline: 2.4 });
     const [first] = await rounds([a!], 1);
     expect([...first!.exact], "the round that b missed").toEqual([1, 1]);
     expect(a!.warnings.join()).toContain("left out");
@@ -177,12 +177,15 @@ describe.skipIf(reason !== undefined)(`devices of a run${reason === undefined ? 
   });
 
   it("let in no other run, no other encoding and nobody without the token", async () => {
-    const [run, a] = await runOf(1, { token: "secret" });
+    const [run, a] = await runOf(1, { token: "secret", deadline: 2.4 });
     const others: [Entering, string][] = [
-      [{ token: "secret", identity: { ...IDENTITY, "adapter.r": "4" } }, "adapter.r is 8 there and 4 here"],
-      [{ token: "secret", encoding: "int8" }, "wire.encoding is f32 there and int8 here"],
-      [{ token: "wrong" }, "another token"],
-      [{}, "another token"],
+      [
+        { token: "secret", deadline: 2.4, identity: { ...IDENTITY, "adapter.r": "4" } },
+        "adapter.r is 8 there and 4 here",
+      ],
+      [{ token: "secret", deadline: 2.4, encoding: "int8" }, "wire.encoding is f32 there and int8 here"],
+      [{ token: "wrong", deadline: 2.4 }, "another token"],
+      [{ deadline: 2.4 }, "another token"],
     ];
     for (const [options, words] of others) {
       const error = await failure(enter(run, options));

@@ -1,0 +1,270 @@
+// Several devices: the time of a round against a model, by number of devices, bytes and links; runs whose devices are killed.
+//
+//   npm run bench:distributed -- [rounds] [kills] [--kills 100] [--seed 1]
+//
+// Writes bench/results/distributed-rounds.json, distributed-kills-ADAPTER.json and distributed.md.
+import { spawn } from "node:child_process";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { bundleProgram } from "../scripts/bundle-program.mjs";
+import { provenance } from "../scripts/provenance.mjs";
+import { lora } from "../src/adapter/lora";
+import { Random } from "../src/base/random";
+import { stepWireBytes } from "../src/distributed/bytes";
+import type { WireEncoding } from "../src/distributed/encoding";
+import { createEngine } from "../src/node/engine";
+import { plan } from "../src/train/estimate/predict";
+import { DeviceProcess } from "./distributed/devices";
+import type { DeviceOptions } from "./distributed/device";
+import { relay } from "./distributed/link";
+import type { Link } from "./distributed/link";
+import { startNats } from "./distributed/nats-server";
+import type { NatsServer } from "./distributed/nats-server";
+import type { RoundsOptions, RoundTimes } from "./distributed/rounds";
+import { readConfig } from "./support/model";
+import { median, round, writeResults } from "./support/results";
+
+const ROUNDS_FILE = "bench/results/distributed-rounds.json";
+const LOOPBACK: Link = { milliseconds: 0, megabits: Infinity };
+/** Rounds that are timed; the first ones join devices. */
+const ROUNDS = 12;
+
+interface RoundCase {
+  readonly devices: number;
+  readonly values: number;
+  readonly link: Link;
+}
+
+interface MeasuredRound extends RoundCase {
+  readonly seconds: number;
+  readonly bytes: number;
+  readonly planned: number;
+}
+
+/** The cases: devices on loopback, then two and three behind slow links. */
+const CASES: readonly RoundCase[] = [
+  ...[2, 3, 4].flatMap((devices) => [1000, 300_000, 1_200_000].map((values) => ({ devices, values, link: LOOPBACK }))),
+  ...[1, 10, 100].map((milliseconds) => ({ devices: 2, values: 300_000, link: { milliseconds, megabits: 1000 } })),
+  ...[10, 100].map((megabits) => ({ devices: 2, values: 300_000, link: { milliseconds: 1, megabits } })),
+  { devices: 3, values: 300_000, link: { milliseconds: 10, megabits: 100 } },
+];
+
+async function measureRound(server: NatsServer, { devices, values, link }: RoundCase, name: string) {
+  const program = await bundleProgram("bench/distributed/rounds.ts");
+  const port = Number(server.address.split(":").at(-1));
+  const times = await Promise.all(
+    Array.from({ length: devices }, async (_, i) => {
+      // So that the first begins the run.
+      await sleep(400 * i);
+      const own = link === LOOPBACK ? undefined : await relay(port, link);
+      const servers = own ? `127.0.0.1:${own.port}` : server.address;
+      const options: RoundsOptions = { join: { servers, run: name, deadline: 60 }, devices, values, rounds: ROUNDS };
+      const text = await run(program, options);
+      own?.close();
+      // The program's only line.
+      return JSON.parse(text) as RoundTimes;
+    }),
+  );
+  const leader = times.find(({ leads }) => leads)!;
+  const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
+  return { seconds: median(leader.seconds), bytes: sum(leader.bytes), planned: sum(leader.planned) };
+}
+
+function run(program: string, options: object): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [program, JSON.stringify(options)], { stdio: ["ignore", "pipe", "inherit"] });
+    let text = "";
+    child.stdout.on("data", (data) => (text += String(data)));
+    child.on("close", (code) => {
+      if (code === 0) resolve(text);
+      else reject(new Error(`A device ended with ${code}.`));
+    });
+  });
+}
+
+/** What the model has of a machine: seconds of a round without bytes, and per byte that the leader handles. */
+interface Machine {
+  readonly round: number;
+  readonly perByte: number;
+}
+
+/**
+ * Seconds of a round: its messages cross the link to the server and from it, parts to the leader and the result back; the leader's
+ * link carries all parts, and then the result.
+ */
+function roundSeconds(devices: number, part: number, result: number, link: Link, machine: Machine): number {
+  const perByte = 8 / (link.megabits * 1e6);
+  const handled = (devices - 1) * part + result;
+  // A part goes through two links, in messages, of which the last is on its way in the second while the first is free.
+  const messages = Math.min(part, 1 << 19) + Math.min(result, 1 << 19);
+  return machine.round + (4 * link.milliseconds) / 1000 + handled * (perByte + machine.perByte) + messages * perByte;
+}
+
+/** The machine's constants by least squares over the cases on loopback. */
+function machineOf(measured: readonly MeasuredRound[]): Machine {
+  const points = measured
+    .filter(({ link }) => link.megabits === Infinity)
+    .map(({ devices, values, seconds }) => {
+      const { part, result } = stepWireBytes(values, devices, { encoding: "f32" });
+      return { x: (devices - 1) * part + result, y: seconds };
+    });
+  const mean = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0) / numbers.length;
+  const [x, y] = [mean(points.map((p) => p.x)), mean(points.map((p) => p.y))];
+  const slope =
+    points.reduce((sum, p) => sum + (p.x - x) * (p.y - y), 0) / points.reduce((sum, p) => sum + (p.x - x) ** 2, 0);
+  return { round: Math.max(0, y - slope * x), perByte: slope };
+}
+
+async function benchRounds(): Promise<void> {
+  const server = await startNats();
+  const measured: MeasuredRound[] = [];
+  try {
+    for (const [i, each] of CASES.entries()) {
+      measured.push({ ...each, ...(await measureRound(server, each, `rounds-${i}`)) });
+      console.log(JSON.stringify(measured.at(-1)));
+    }
+  } finally {
+    await server.stop();
+  }
+  const machine = machineOf(measured);
+  const results = measured.map(({ devices, values, link, seconds, bytes, planned }) => {
+    const { part, result } = stepWireBytes(values, devices, { encoding: "f32" });
+    const model = round(roundSeconds(devices, part, result, link, machine));
+    const megabits = Number.isFinite(link.megabits) ? link.megabits : null;
+    return {
+      devices,
+      values,
+      milliseconds: link.milliseconds,
+      megabits,
+      seconds: round(seconds),
+      model,
+      bytes,
+      planned,
+    };
+  });
+  await mkdir("bench/results", { recursive: true });
+  await writeFile(ROUNDS_FILE, `${JSON.stringify({ ...provenance(), machine, results }, null, 1)}\n`);
+}
+
+// The table
+
+const MODELS = [
+  { name: "BERT-base", file: "bench/configs/bert-base.json", batch: 32, length: 128 },
+  { name: "Qwen3-0.6B", file: "bench/configs/qwen3-0.6b.json", batch: 16, length: 512 },
+  { name: "LLaMA-2 7B", file: "bench/configs/llama-2-7b.json", batch: 16, length: 512 },
+] as const;
+const LINKS: readonly Link[] = [
+  { milliseconds: 50, megabits: 10 },
+  { milliseconds: 10, megabits: 100 },
+  { milliseconds: 1, megabits: 1000 },
+];
+const DEVICES = [2, 4, 8, 16, 32, 64];
+/** Floating-point operations per second that a device is taken to reach. An assumption, which no device here was measured for. */
+const DEVICE_FLOPS = 1e13;
+
+async function writeTable(): Promise<void> {
+  // Written by this program.
+  const saved = JSON.parse(await readFile(ROUNDS_FILE, "utf8")) as {
+    readonly machine: Machine;
+    readonly commit?: string;
+    readonly results: readonly Record<string, number | null>[];
+  };
+  const lines = [
+    "# Several devices: a round, measured and on paper",
+    "",
+    "Written by `npm run bench:distributed`. A round is what devices exchange in a step: parts to the leader, its sum to all.",
+    "",
+    `Model: seconds = ${round(saved.machine.round)} + 4 delay + (parts at the leader + result) (8 / bandwidth + ${saved.machine.perByte.toExponential(2)}) + one message of each / bandwidth.`,
+    "The two constants are those of the machine that measured, by least squares over the cases without a link. Links are a relay in user space, since the kernel there has no netem.",
+    "",
+    "| devices | numbers | delay (ms) | Mbit/s | measured (s) | model (s) | leader's bytes | predicted |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ...saved.results.map(
+      ({ devices, values, milliseconds, megabits, seconds, model, bytes, planned }) =>
+        `| ${devices} | ${values} | ${milliseconds} | ${megabits ?? "loopback"} | ${seconds} | ${model} | ${bytes} | ${planned} |`,
+    ),
+    "",
+    "## Steps per second by the model",
+    "",
+    `LoRA of rank 8 on query and value, the gradients' computation divided among devices of ${DEVICE_FLOPS.toExponential(0)} FLOP/s (an assumption: no such device was measured), links as above with the same constants.`,
+    "Half frozen: the adapters of the lower half of the layers. In brackets: the share of a step that is the exchange.",
+    "",
+  ];
+  for (const { name, file, batch, length } of MODELS) {
+    const config = await readConfig(file);
+    const predict = (freezeBelow: number) => plan({ config, adapter: lora({ rank: 8 }), batch, length, freezeBelow });
+    const whole = predict(0);
+    const half = predict(Math.floor(whole.layers / 2));
+    lines.push(`### ${name}, ${batch} rows of ${length} tokens`, "");
+    lines.push(`| live | encoding | link | ${DEVICES.map((n) => `${n} devices`).join(" | ")} |`);
+    lines.push(`| --- | --- | --- | ${DEVICES.map(() => "---").join(" | ")} |`);
+    for (const [live, prediction] of [
+      ["all", whole],
+      ["half", half],
+    ] as const) {
+      for (const encoding of ["f32", "int8"] satisfies WireEncoding[]) {
+        for (const link of LINKS) {
+          const { flops, trainableParameters } = prediction;
+          const seconds = (flops.forward + flops.backward + flops.recompute) / DEVICE_FLOPS;
+          const cells = DEVICES.map((devices) => {
+            const { part, result } = stepWireBytes(trainableParameters, devices, { encoding });
+            const exchange = roundSeconds(devices, part, result, link, saved.machine);
+            const total = seconds / devices + exchange;
+            return `${round(1 / total)} (${Math.round((100 * exchange) / total)} %)`;
+          });
+          lines.push(
+            `| ${live} | ${encoding} | ${link.megabits} Mbit/s, ${link.milliseconds} ms | ${cells.join(" | ")} |`,
+          );
+        }
+      }
+    }
+    lines.push("");
+  }
+  await writeFile("bench/results/distributed.md", `${lines.join("\n").trimEnd()}\n`);
+}
+
+// Kills
+
+/** Kills a device of two at a random moment, and lets another one join in its place. */
+async function benchKills(kills: number, seed: number): Promise<void> {
+  using engine = await createEngine();
+  const random = new Random(seed);
+  const server = await startNats();
+  const subject = { steps: 16, batch: 8, policy: "safe" } as const;
+  const outcomes: { readonly leader: boolean; readonly afterStep: number; readonly worstLoss: number }[] = [];
+  try {
+    const alone = await (await DeviceProcess.start({ subject })).end();
+    for (let i = 0; i < kills; i++) {
+      const join = { servers: server.address, run: `kills-${i}`, deadline: 4, devices: 2 };
+      const options: DeviceOptions = { subject, join, pause: 50 };
+      const first = await DeviceProcess.start(options);
+      await sleep(500);
+      const second = await DeviceProcess.start(options);
+      const [victim, survivor] = random.uniform() < 0.5 ? [first, second] : [second, first];
+      await Promise.all([first.step(1), second.step(1)]);
+      await sleep(random.uniform() * 1500);
+      const afterStep = victim.steps.at(-1)!.step;
+      await victim.kill();
+      const third = await DeviceProcess.start(options);
+      const [end, joined] = await Promise.all([survivor.end(), third.end()]);
+      if (end.done !== joined.done) throw new Error(`Kill ${i + 1}: the devices ended with different tensors.`);
+      const worstLoss = Math.max(...end.losses.map((loss, step) => Math.abs(loss - alone.losses[step]!)));
+      if (!(worstLoss < 1e-3)) throw new Error(`Kill ${i + 1}: a loss differs by ${worstLoss}.`);
+      outcomes.push({ leader: victim === first, afterStep, worstLoss });
+      console.log(JSON.stringify({ kill: i + 1, ...outcomes.at(-1) }));
+      await writeResults(engine, "distributed-kills", { kills: outcomes.length, subject, seed, outcomes });
+    }
+  } finally {
+    await server.stop();
+  }
+}
+
+const { values, positionals } = parseArgs({
+  options: { kills: { type: "string", default: "100" }, seed: { type: "string", default: "1" } },
+  allowPositionals: true,
+});
+const parts = positionals.length > 0 ? positionals : ["rounds", "kills"];
+if (parts.includes("rounds")) await benchRounds();
+if (parts.includes("rounds") || parts.includes("table")) await writeTable();
+if (parts.includes("kills")) await benchKills(Number(values.kills), Number(values.seed));
