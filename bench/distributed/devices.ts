@@ -27,6 +27,9 @@ export interface ToldEnd {
 
 type Told = Partial<ToldStep> & Partial<ToldEnd> & { readonly warning?: string; readonly created?: string };
 
+/** The bundle of the program, made once: devices start at the same time. */
+let program: Promise<string> | undefined;
+
 /** A device of a run, as a process. */
 export class DeviceProcess {
   readonly steps: ToldStep[] = [];
@@ -53,10 +56,10 @@ export class DeviceProcess {
 
   /** @param env variables of the environment in addition. */
   static async start(options: DeviceOptions, env: Readonly<Record<string, string>> = {}): Promise<DeviceProcess> {
-    const program = await bundleProgram("bench/distributed/device.ts");
+    const path = await (program ??= bundleProgram("bench/distributed/device.ts"));
     const stdio = ["pipe", "pipe", "pipe"] as const;
     return new DeviceProcess(
-      spawn(process.execPath, [program, JSON.stringify(options)], {
+      spawn(process.execPath, [path, JSON.stringify(options)], {
         stdio: [...stdio],
         env: { ...process.env, ...env },
       }),

@@ -429,6 +429,9 @@ export class NatsMember implements WorldMember {
     const added = [this.id, ...this.#others.keys()].filter((id) => !known.includes(id)).sort();
     const ids = [...known, ...added].filter(isPresent);
     if (ids.join() === known.join()) return [...this.#plan.places];
+    for (const id of known.filter((other) => !ids.includes(other))) {
+      this.#warn(`The device ${id} is left out from round ${this.#round} on: it left, or did not give its part.`);
+    }
     this.#speeds.reset();
     const rowsOf = (id: Id): number => (id === this.id ? this.#rows : (this.#others.get(id)?.rows ?? 1));
     const weights = weightsOf(ids.map(rowsOf));
@@ -627,7 +630,6 @@ export class NatsMember implements WorldMember {
   #leaveOut(id: Id): void {
     const round = this.#others.get(id)?.round ?? this.#round;
     this.#stalled.set(id, Math.max(round, this.#round));
-    this.#warn(`The device ${id} is left out from round ${this.#round} on: it did not give its part.`);
   }
 
   /** Appends to the log. Resolves with the messages; undefined where another device leads now. */
