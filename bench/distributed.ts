@@ -7,7 +7,6 @@ import { spawn } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { bundleProgram } from "../scripts/bundle-program.mjs";
 import { provenance } from "../scripts/provenance.mjs";
 import { lora } from "../src/adapter/lora";
 import { Random } from "../src/base/random";
@@ -17,6 +16,7 @@ import { createEngine } from "../src/node/engine";
 import { plan } from "../src/train/estimate/predict";
 import { DeviceProcess } from "./distributed/devices";
 import type { DeviceOptions } from "./distributed/device";
+import { bundled } from "./distributed/from-root";
 import { relay } from "./distributed/link";
 import type { Link } from "./distributed/link";
 import { startNats } from "./distributed/nats-server";
@@ -26,7 +26,7 @@ import { readConfig } from "./support/model";
 import { median, round, writeResults } from "./support/results";
 
 const ROUNDS_FILE = "bench/results/distributed-rounds.json";
-const LOOPBACK: Link = { milliseconds: 0, megabits: Infinity };
+const LOOPBACK: Link = { milliseconds: 0, megabits: null };
 /** Rounds that are timed; the first ones join devices. */
 const ROUNDS = 12;
 
@@ -51,13 +51,13 @@ const CASES: readonly RoundCase[] = [
 ];
 
 async function measureRound(server: NatsServer, { devices, values, link }: RoundCase, name: string) {
-  const program = await bundleProgram("bench/distributed/rounds.ts");
+  const program = await bundled("bench/distributed/rounds.ts");
   const port = Number(server.address.split(":").at(-1));
   const times = await Promise.all(
     Array.from({ length: devices }, async (_, i) => {
       // So that the first begins the run.
       await sleep(400 * i);
-      const own = link === LOOPBACK ? undefined : await relay(port, link);
+      const own = link.megabits === null ? undefined : await relay(port, link);
       const servers = own ? `127.0.0.1:${own.port}` : server.address;
       const options: RoundsOptions = { join: { servers, run: name, deadline: 60 }, devices, values, rounds: ROUNDS };
       const text = await run(program, options);
@@ -94,26 +94,27 @@ interface Machine {
  * link carries all parts, and then the result.
  */
 function roundSeconds(devices: number, part: number, result: number, link: Link, machine: Machine): number {
-  const perByte = 8 / (link.megabits * 1e6);
+  const perByte = link.megabits === null ? 0 : 8 / (link.megabits * 1e6);
   const handled = (devices - 1) * part + result;
   // A part goes through two links, in messages, of which the last is on its way in the second while the first is free.
   const messages = Math.min(part, 1 << 19) + Math.min(result, 1 << 19);
   return machine.round + (4 * link.milliseconds) / 1000 + handled * (perByte + machine.perByte) + messages * perByte;
 }
 
-/** The machine's constants by least squares over the cases on loopback. */
+/** The machine's constants from the cases on loopback: the mean time of small rounds, and by least squares what a byte adds to it. */
 function machineOf(measured: readonly MeasuredRound[]): Machine {
-  const points = measured
-    .filter(({ link }) => link.megabits === Infinity)
-    .map(({ devices, values, seconds }) => {
-      const { part, result } = stepWireBytes(values, devices, { encoding: "f32" });
-      return { x: (devices - 1) * part + result, y: seconds };
-    });
-  const mean = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0) / numbers.length;
-  const [x, y] = [mean(points.map((p) => p.x)), mean(points.map((p) => p.y))];
-  const slope =
-    points.reduce((sum, p) => sum + (p.x - x) * (p.y - y), 0) / points.reduce((sum, p) => sum + (p.x - x) ** 2, 0);
-  return { round: Math.max(0, y - slope * x), perByte: slope };
+  const loopback = measured.filter(({ link }) => link.megabits === null);
+  const least = Math.min(...loopback.map(({ values }) => values));
+  const small = loopback.filter(({ values }) => values === least).map(({ seconds }) => seconds);
+  const base = small.reduce((a, b) => a + b, 0) / small.length;
+  let [xy, xx] = [0, 0];
+  for (const { devices, values, seconds } of loopback) {
+    const { part, result } = stepWireBytes(values, devices, { encoding: "f32" });
+    const bytes = (devices - 1) * part + result;
+    xy += bytes * (seconds - base);
+    xx += bytes ** 2;
+  }
+  return { round: base, perByte: xy / xx };
 }
 
 async function benchRounds(): Promise<void> {
@@ -127,24 +128,9 @@ async function benchRounds(): Promise<void> {
   } finally {
     await server.stop();
   }
-  const machine = machineOf(measured);
-  const results = measured.map(({ devices, values, link, seconds, bytes, planned }) => {
-    const { part, result } = stepWireBytes(values, devices, { encoding: "f32" });
-    const model = round(roundSeconds(devices, part, result, link, machine));
-    const megabits = Number.isFinite(link.megabits) ? link.megabits : null;
-    return {
-      devices,
-      values,
-      milliseconds: link.milliseconds,
-      megabits,
-      seconds: round(seconds),
-      model,
-      bytes,
-      planned,
-    };
-  });
+  const results = measured.map((each) => ({ ...each, seconds: round(each.seconds) }));
   await mkdir("bench/results", { recursive: true });
-  await writeFile(ROUNDS_FILE, `${JSON.stringify({ ...provenance(), machine, results }, null, 1)}\n`);
+  await writeFile(ROUNDS_FILE, `${JSON.stringify({ ...provenance(), results }, null, 1)}\n`);
 }
 
 // The table
@@ -165,25 +151,24 @@ const DEVICE_FLOPS = 1e13;
 
 async function writeTable(): Promise<void> {
   // Written by this program.
-  const saved = JSON.parse(await readFile(ROUNDS_FILE, "utf8")) as {
-    readonly machine: Machine;
-    readonly commit?: string;
-    readonly results: readonly Record<string, number | null>[];
-  };
+  const { results } = JSON.parse(await readFile(ROUNDS_FILE, "utf8")) as { readonly results: readonly MeasuredRound[] };
+  const machine = machineOf(results);
   const lines = [
     "# Several devices: a round, measured and on paper",
     "",
     "Written by `npm run bench:distributed`. A round is what devices exchange in a step: parts to the leader, its sum to all.",
     "",
-    `Model: seconds = ${round(saved.machine.round)} + 4 delay + (parts at the leader + result) (8 / bandwidth + ${saved.machine.perByte.toExponential(2)}) + one message of each / bandwidth.`,
-    "The two constants are those of the machine that measured, by least squares over the cases without a link. Links are a relay in user space, since the kernel there has no netem.",
+    `Model: seconds = ${round(machine.round)} + 4 delay + (parts at the leader + result) (8 / bandwidth + ${machine.perByte.toExponential(2)}) + one message of each / bandwidth.`,
+    "The two constants are those of the machine that measured (two slow cores, busy with other work), from the cases without a link. Links are a relay in user space, since the kernel there has no netem.",
     "",
     "| devices | numbers | delay (ms) | Mbit/s | measured (s) | model (s) | leader's bytes | predicted |",
     "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ...saved.results.map(
-      ({ devices, values, milliseconds, megabits, seconds, model, bytes, planned }) =>
-        `| ${devices} | ${values} | ${milliseconds} | ${megabits ?? "loopback"} | ${seconds} | ${model} | ${bytes} | ${planned} |`,
-    ),
+    ...results.map(({ devices, values, link, seconds, bytes, planned }) => {
+      const { part, result } = stepWireBytes(values, devices, { encoding: "f32" });
+      const model = round(roundSeconds(devices, part, result, link, machine));
+      const { milliseconds, megabits } = link;
+      return `| ${devices} | ${values} | ${milliseconds} | ${megabits ?? "loopback"} | ${seconds} | ${model} | ${bytes} | ${planned} |`;
+    }),
     "",
     "## Steps per second by the model",
     "",
@@ -209,7 +194,7 @@ async function writeTable(): Promise<void> {
           const seconds = (flops.forward + flops.backward + flops.recompute) / DEVICE_FLOPS;
           const cells = DEVICES.map((devices) => {
             const { part, result } = stepWireBytes(trainableParameters, devices, { encoding });
-            const exchange = roundSeconds(devices, part, result, link, saved.machine);
+            const exchange = roundSeconds(devices, part, result, link, machine);
             const total = seconds / devices + exchange;
             return `${round(1 / total)} (${Math.round((100 * exchange) / total)} %)`;
           });

@@ -1,9 +1,9 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { createInterface } from "node:readline";
-import { bundleProgram } from "../../scripts/bundle-program.mjs";
 import type { WireReport } from "../../src/train/world";
 import type { DeviceOptions } from "./device";
+import { bundled } from "./from-root";
 
 /** What a device tells of a step. */
 export interface ToldStep {
@@ -56,7 +56,7 @@ export class DeviceProcess {
 
   /** @param env variables of the environment in addition. */
   static async start(options: DeviceOptions, env: Readonly<Record<string, string>> = {}): Promise<DeviceProcess> {
-    const path = await (program ??= bundleProgram("bench/distributed/device.ts"));
+    const path = await (program ??= bundled("bench/distributed/device.ts"));
     const stdio = ["pipe", "pipe", "pipe"] as const;
     return new DeviceProcess(
       spawn(process.execPath, [path, JSON.stringify(options)], {

@@ -2,10 +2,10 @@ import { connect, createServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** A link between a device and the server: delay of each direction, and bits per second of each. */
+/** A link between a device and the server: delay of each direction, and bits per second of each; null for no link in between. */
 export interface Link {
   readonly milliseconds: number;
-  readonly megabits: number;
+  readonly megabits: number | null;
 }
 
 /** A relay that is as slow as a link: TCP in front of a server on loopback. Kernels without netem have nothing better. */
@@ -39,9 +39,16 @@ export async function relay(port: number, link: Link): Promise<{ readonly port: 
 
 /** Bytes that are sent at once, so that a slow link is not a sequence of long waits. */
 const PIECE = 1 << 14;
+/** Milliseconds of a link's bytes that wait before it, as in a router. */
+const BACKLOG = 20;
 
 async function pass(from: Socket, to: Socket, { milliseconds, megabits }: Link): Promise<void> {
-  const bytesPerMs = (megabits * 1e6) / 8 / 1000;
+  const bytesPerMs = ((megabits ?? Infinity) * 1e6) / 8 / 1000;
+  const waiting: { readonly due: number; readonly piece: Buffer }[] = [];
+  const send = (): void => {
+    while (waiting[0] && waiting[0].due <= performance.now()) to.write(waiting.shift()!.piece);
+    if (waiting[0]) setTimeout(send, waiting[0].due - performance.now());
+  };
   let free = performance.now();
   try {
     for await (const data of from) {
@@ -50,11 +57,10 @@ async function pass(from: Socket, to: Socket, { milliseconds, megabits }: Link):
       for (let at = 0; at < bytes.length; at += PIECE) {
         const piece = bytes.subarray(at, at + PIECE);
         free = Math.max(free, performance.now()) + piece.length / bytesPerMs;
-        const due = free + milliseconds;
-        setTimeout(() => to.write(piece), Math.max(0, due - performance.now()));
-        // What is on its way may fill the link, and no more than a moment of it waits before.
+        waiting.push({ due: free + milliseconds, piece });
+        if (waiting.length === 1) send();
         const ahead = free - performance.now();
-        if (ahead > 5) await sleep(ahead - 2);
+        if (ahead > BACKLOG) await sleep(ahead - BACKLOG);
       }
     }
   } catch {

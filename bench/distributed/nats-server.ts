@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ensureNats } from "../../scripts/ensure-nats.mjs";
+import { natsServer } from "./from-root";
 
 export interface NatsServer {
   /** Address for Node. */
@@ -29,8 +29,8 @@ interface Ports {
 }
 
 /** Why no server can be started on this machine; undefined where one can. */
-export function whyNoNats(): string | undefined {
-  const found = ensureNats();
+export async function whyNoNats(): Promise<string | undefined> {
+  const found = await natsServer();
   return "reason" in found ? found.reason : undefined;
 }
 
@@ -40,7 +40,7 @@ export async function startNats({
   maxPayload,
   config = "",
 }: NatsServerOptions = {}): Promise<NatsServer> {
-  const found = ensureNats();
+  const found = await natsServer();
   if ("reason" in found) throw new Error(found.reason);
   const folder = mkdtempSync(join(tmpdir(), "safetape-nats-"));
   const lines = [

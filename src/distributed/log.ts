@@ -11,6 +11,15 @@ export interface LogMessage {
   readonly data: Uint8Array;
 }
 
+export interface LogOptions {
+  readonly stream: string;
+  readonly subject: string;
+  /** Bytes of the server's memory that it may take; older messages go first. */
+  readonly maxBytes: number;
+  /** Milliseconds within which a message must have been taken. */
+  readonly timeout: number;
+}
+
 /**
  * What the leaders of a run have said, in one order for all: a JetStream stream. A message is appended only behind the last one
  * that its sender knows, so that of two devices that both believe to lead, one learns at once that it does not.
@@ -28,16 +37,17 @@ export class Log {
     private readonly client: JetStreamClient,
     private readonly stream: string,
     private readonly subject: string,
+    private readonly timeout: number,
   ) {}
 
   /**
-   * Opens a log, or makes it. @param maxBytes memory of the server that it may take; older messages go first.
+   * Opens a log, or makes it.
    * @throws DistributedError where the server has no JetStream, or no memory for it.
    */
   static async open(
     nats: Nats,
     connection: Parameters<Nats["jetstream"]["jetstreamManager"]>[0],
-    { stream, subject, maxBytes }: { readonly stream: string; readonly subject: string; readonly maxBytes: number },
+    { stream, subject, maxBytes, timeout }: LogOptions,
   ): Promise<Log> {
     const { jetstreamManager, StorageType, DiscardPolicy } = nats.jetstream;
     try {
@@ -50,7 +60,7 @@ export class Log {
         max_bytes: maxBytes,
       };
       await manager.streams.info(stream).catch(() => manager.streams.add(config));
-      return new Log(nats, manager, manager.jetstream(), stream, subject);
+      return new Log(nats, manager, manager.jetstream(), stream, subject, timeout);
     } catch (cause) {
       throw new DistributedError(
         `The server keeps no log of the run: ${cause instanceof Error ? cause.message : String(cause)}`,
@@ -67,12 +77,24 @@ export class Log {
 
   /** Number of the log's last message. */
   async lastSequence(): Promise<number> {
-    return (await this.manager.streams.info(this.stream)).state.last_seq;
+    return (await this.#state()).last_seq;
+  }
+
+  async #state() {
+    try {
+      return (await this.manager.streams.info(this.stream)).state;
+    } catch (cause) {
+      throw new DistributedError(
+        `The server has no log of the run any more: ${cause instanceof Error ? cause.message : String(cause)}`,
+        "Look whether nats-server still runs, and resume from the last checkpoint.",
+        { cause },
+      );
+    }
   }
 
   /** Whether it has messages: those of a run that goes on, or was not ended. */
   async isUsed(): Promise<boolean> {
-    return (await this.manager.streams.info(this.stream)).state.messages > 0;
+    return (await this.#state()).messages > 0;
   }
 
   /** Goes on behind a message without reading. */
@@ -145,7 +167,11 @@ export class Log {
    */
   async append(messages: readonly Uint8Array[]): Promise<boolean> {
     const sent = messages.map((message, i) =>
-      this.client.publish(this.subject, message, { expect: { lastSequence: this.#sequence + i } }),
+      this.client.publish(this.subject, message, {
+        expect: { lastSequence: this.#sequence + i },
+        // A large result takes long on a slow link.
+        timeout: this.timeout,
+      }),
     );
     const results = await Promise.allSettled(sent);
     const failure = results.find((result) => result.status === "rejected");

@@ -144,7 +144,12 @@ export class NatsMember implements WorldMember {
     const signer = await Signer.create(options.token);
     const stream = `safetape_${options.name}`;
     const subject = `safetape.${options.name}.log`;
-    const log = await Log.open(nats, connection, { stream, subject, maxBytes: options.logBytes });
+    const log = await Log.open(nats, connection, {
+      stream,
+      subject,
+      maxBytes: options.logBytes,
+      timeout: Math.max(5000, 3 * options.deadline),
+    });
     const member = new NatsMember(connection, nats, log, signer, options, world);
     try {
       await member.#enter();

@@ -7,7 +7,7 @@ import type { DistributedPage } from "./pages/distributed";
 import { caller, startSession } from "./support/session";
 import type { Session } from "./support/session";
 
-const reason = whyNoNats();
+const reason = await whyNoNats();
 const llvmpipe = findDrivers().find(({ name }) => name === "llvmpipe");
 let server: NatsServer;
 let session: Session;

@@ -8,7 +8,7 @@ import { failure } from "../support/failure";
 
 // Devices without a GPU: each gives numbers that follow from its share, so that what a round comes to is known.
 
-const reason = whyNoNats();
+const reason = await whyNoNats();
 let server: NatsServer;
 let runs = 0;
 

@@ -8,7 +8,7 @@ import type { Subject } from "../../bench/distributed/subject";
 import { useEngine } from "../support/engine";
 
 const engine = await useEngine();
-const reason = whyNoNats();
+const reason = await whyNoNats();
 let server: NatsServer;
 
 /** Losses and weights of one device on complete batches. */
