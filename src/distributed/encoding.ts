@@ -1,3 +1,5 @@
+import { decodeBf16, encodeBf16 } from "../base/float";
+
 /** How gradients are sent: f32 exactly, bf16 in half the bytes, or 8-bit integers with a scale for each block of 256. */
 export type WireEncoding = "f32" | "bf16" | "int8";
 
@@ -18,30 +20,15 @@ export function encodedBytes(count: number, encoding: WireEncoding): number {
 /** Numbers as they are sent. f32 keeps their bits; int8 needs finite ones. */
 export function encode(values: Float32Array, encoding: WireEncoding): Uint8Array {
   if (encoding === "f32") return new Uint8Array(Float32Array.from(values).buffer);
-  return encoding === "bf16" ? encodeBf16(values) : encodeInt8(values);
+  return encoding === "bf16" ? new Uint8Array(encodeBf16(values).buffer) : encodeInt8(values);
 }
 
 /** So many numbers from bytes that `encode` made. */
 export function decode(bytes: Uint8Array, count: number, encoding: WireEncoding): Float32Array {
-  const own = bytes.slice();
-  if (encoding === "f32") return new Float32Array(own.buffer, 0, count);
-  return encoding === "bf16" ? decodeBf16(own, count) : decodeInt8(own, count);
-}
-
-/** Rounds to the nearest bfloat16, of two equally near ones to the even one. */
-function encodeBf16(values: Float32Array): Uint8Array {
-  const bits = new Uint32Array(Float32Array.from(values).buffer);
-  const halves = Uint16Array.from(bits, (word, i) => {
-    // Rounding could turn NaN into infinity.
-    if (Number.isNaN(values[i])) return 0x7fc0;
-    return (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
-  });
-  return new Uint8Array(halves.buffer);
-}
-
-function decodeBf16(bytes: Uint8Array, count: number): Float32Array {
-  const halves = new Uint16Array(bytes.buffer, 0, count);
-  return new Float32Array(Uint32Array.from(halves, (half) => half << 16).buffer);
+  // A view of larger elements needs a buffer that begins at a multiple of their size.
+  const aligned = new Uint8Array(bytes);
+  if (encoding === "f32") return new Float32Array(aligned.buffer, 0, count);
+  return encoding === "bf16" ? decodeBf16(new Uint16Array(aligned.buffer, 0, count)) : decodeInt8(aligned, count);
 }
 
 function encodeInt8(values: Float32Array): Uint8Array {
@@ -86,10 +73,10 @@ export class Encoder {
     if (this.encoding !== "int8") return encode(values, this.encoding);
     const error = this.#error;
     // A freeze shortens the vector, and its elements are others then.
-    const wanted = error.length === values.length ? values.map((value, i) => value + error[i]!) : values;
-    const bytes = encode(wanted, "int8");
+    const corrected = error.length === values.length ? values.map((value, i) => value + error[i]!) : values;
+    const bytes = encode(corrected, "int8");
     const sent = decode(bytes, values.length, "int8");
-    this.#next = wanted.map((value, i) => value - sent[i]!);
+    this.#next = corrected.map((value, i) => value - sent[i]!);
     return bytes;
   }
 

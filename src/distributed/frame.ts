@@ -1,3 +1,5 @@
+import { joined } from "../base/joined";
+import { hex, subtleCrypto } from "../base/sha256";
 import { HEAD_BYTES, PLACE_BYTES, PLAN_BYTES } from "./bytes";
 import { decode, encodedBytes, WIRE_ENCODINGS } from "./encoding";
 import type { WireEncoding } from "./encoding";
@@ -74,16 +76,9 @@ export const NO_ID: Id = "0".repeat(16);
 export class Signer {
   private constructor(private readonly key: CryptoKey) {}
 
-  /** @throws DistributedError on a page without WebCrypto. */
+  /** @throws ConfigError on a page without WebCrypto. */
   static async create(token: string): Promise<Signer> {
-    // Pages that are not served over https have no `crypto.subtle`, though its type says that it is always there.
-    const subtle = globalThis.crypto.subtle as SubtleCrypto | undefined;
-    if (!subtle) {
-      throw new DistributedError(
-        "Messages are signed by WebCrypto, which this page does not have.",
-        "Serve the page over https, or from localhost.",
-      );
-    }
+    const subtle = subtleCrypto("Messages are signed");
     const algorithm = { name: "HMAC", hash: "SHA-256" };
     return new Signer(await subtle.importKey("raw", text.encode(token), algorithm, false, ["sign", "verify"]));
   }
@@ -114,9 +109,6 @@ function signed(message: Uint8Array): Uint8Array<ArrayBuffer> {
 
 /** Eight random bytes. */
 export const newId = (): Id => hex(globalThis.crypto.getRandomValues(new Uint8Array(8)));
-
-export const hex = (bytes: Uint8Array): string =>
-  Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 const bytesOfId = (id: Id): Uint8Array =>
   Uint8Array.from({ length: 8 }, (_, i) => parseInt(id.slice(2 * i, 2 * i + 2), 16));
@@ -179,16 +171,6 @@ function bytesOfPlan({ attempt, isMixed, places }: RoundPlan): Uint8Array {
     bytes.set(bytesOfId(id), PLAN_BYTES + i * PLACE_BYTES);
     view.setUint32(PLAN_BYTES + i * PLACE_BYTES + 8, weight, true);
   });
-  return bytes;
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    bytes.set(part, offset);
-    offset += part.length;
-  }
   return bytes;
 }
 

@@ -1,6 +1,6 @@
 import type { Msg, NatsConnection } from "@nats-io/nats-core";
 import * as v from "valibot";
-import { sha256Hex } from "../base/sha256";
+import { hex, sha256Hex } from "../base/sha256";
 import { checkSchema } from "../io/json";
 import type { RoundSize, WireOptions } from "./bytes";
 import type { RoundWork, Share, WireReport, WorldMember, WorldPart, WorldRun } from "../train/world";
@@ -8,7 +8,7 @@ import { CHUNK_BYTES, HEAD_BYTES, partBytes, resultBytes } from "./bytes";
 import { decode, encode, Encoder } from "./encoding";
 import type { WireEncoding } from "./encoding";
 import { DistributedError } from "./errors";
-import { Assembly, contentsOf, headOf, hex, messages, newId, NO_ID, recordBytes, Signer } from "./frame";
+import { Assembly, contentsOf, headOf, messages, newId, NO_ID, recordBytes, Signer } from "./frame";
 import type { Contents, Head, Id, Kind, Place, Received, RoundPlan } from "./frame";
 import { Log } from "./log";
 import type { LogMessage } from "./log";

@@ -1,4 +1,5 @@
 import { FileFormatError } from "../base/errors";
+import { joined } from "../base/joined";
 
 /** A file's bytes, as one array or in pieces (a large file need not fit in memory). */
 export type FileContent = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
@@ -71,13 +72,7 @@ export async function contentBytes(content: FileContent): Promise<Uint8Array> {
   if (content instanceof Uint8Array) return content;
   const pieces: Uint8Array[] = [];
   for await (const piece of content) pieces.push(piece);
-  const bytes = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let offset = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, offset);
-    offset += piece.length;
-  }
-  return bytes;
+  return joined(pieces);
 }
 
 /** A copy with a buffer of its own. (`slice` of Node's Buffer shares memory.) */

@@ -1,3 +1,5 @@
+import { joined } from "../base/joined";
+
 /** CRC-32C (Castagnoli) of each byte, for its polynomial in reflected order. */
 const CRC_OF_BYTE = /* @__PURE__ */ Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte;
@@ -27,17 +29,6 @@ export function framed(data: Uint8Array): Uint8Array {
   record.set(data, 12);
   view.setUint32(12 + data.length, maskedCrc(data), true);
   return record;
-}
-
-/** All bytes in one array. */
-export function joined(pieces: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, offset);
-    offset += piece.length;
-  }
-  return bytes;
 }
 
 /** A non-negative integer in groups of seven bits, the lowest first. */

@@ -1,16 +1,8 @@
+import { joined } from "../base/joined";
 import { ConfigError, FileFormatError } from "../base/errors";
 import { LIFETIMES, sumBytes } from "../gpu/ledger";
 import type { StepReport } from "../train/loop/reports";
-import {
-  bytesField,
-  doubleField,
-  floatField,
-  framed,
-  intField,
-  joined,
-  messageField,
-  stringField,
-} from "./event-records";
+import { bytesField, doubleField, floatField, framed, intField, messageField, stringField } from "./event-records";
 
 /** Appends bytes to an event file. They are whole records. */
 export type AppendRecords = (records: Uint8Array) => void | Promise<void>;

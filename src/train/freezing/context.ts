@@ -5,7 +5,6 @@ import type { Batch } from "../../data/batch";
 import type { FreezeContext, FreezeEffect, ImportanceReference, Progress } from "../../freeze/policy";
 import { sumBytes } from "../../gpu/ledger";
 import type { LoadedModel } from "../../io/load-model";
-
 import type { TensorSpec } from "../../op/declaration";
 import type { Statistics } from "../../ops/shared/statistics";
 import type { Executor } from "../../run/executor";
