@@ -191,6 +191,8 @@ export class Log {
 
   /** Removes what is older than the last message that is known here. */
   async forgetBefore(): Promise<void> {
+    // Servers take the number 1 for no number, and would remove all.
+    if (this.#sequence <= 1) return;
     await this.manager.streams.purge(this.stream, { seq: this.#sequence });
   }
 

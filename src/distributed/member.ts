@@ -113,6 +113,10 @@ export class NatsMember implements WorldMember {
   #hearsStrangers = false;
   /** Whether the first round has begun. */
   #hasBegun = false;
+  /** Whether a device leads another run of this name. */
+  #hearsOtherRun = false;
+  /** Whether the run was begun anew by a device that did not hear this one. */
+  #isReplaced = false;
 
   private constructor(
     private readonly connection: NatsConnection,
@@ -205,7 +209,11 @@ export class NatsMember implements WorldMember {
     this.#listen("ask", (message) => this.#hearQuestion(message));
     this.#listen(`to.${this.id}`, (message) => this.#hearPart(message));
     await this.connection.flush();
-    while (!((await this.#hearsOthers()) ? await this.#join() : await this.#found()));
+    for (;;) {
+      // Read before others are listened for, so that a run which another device begins meanwhile is not begun again.
+      const last = await this.log.lastSequence();
+      if ((await this.#hearsOthers()) ? await this.#join() : await this.#found(last)) break;
+    }
     this.#timer = setInterval(() => void this.#sayAlive(), this.#beat);
     await this.#sayAlive();
   }
@@ -220,12 +228,16 @@ export class NatsMember implements WorldMember {
     do {
       await this.#sayAlive();
       await pause(this.#beat / 2);
-      const now = performance.now();
-      const others = [...this.#others.values()];
-      if (others.some(({ state, at }) => state === "synced" && now - at < this.#silence)) return true;
+      if (this.#hearsSynced) return true;
     } while (performance.now() < end);
     if (this.#hearsStrangers) throw this.#otherToken();
     return false;
+  }
+
+  /** Whether a device has been heard of lately that has the state. */
+  get #hearsSynced(): boolean {
+    const now = performance.now();
+    return [...this.#others.values()].some(({ state, at }) => state === "synced" && now - at < this.#silence);
   }
 
   #otherToken(): DistributedError {
@@ -235,19 +247,24 @@ export class NatsMember implements WorldMember {
     );
   }
 
-  /** Begins the run. Resolves with false where another device just did. */
-  async #found(): Promise<boolean> {
-    await this.log.skipTo(await this.log.lastSequence());
+  /**
+   * Begins the run behind the log's last message.
+   * @param last number of that message. Resolves with false where another device has begun the run since.
+   */
+  async #found(last: number): Promise<boolean> {
+    await this.log.skipTo(last);
     this.#run = newId();
     const record = { version: VERSION };
     if (!(await this.log.append(await this.#messages("found", { record })))) {
       this.#run = NO_ID;
       return false;
     }
-    await this.log.forgetBefore();
     this.#leader = this.id;
     this.#isSynced = true;
     this.#plan = { attempt: 0, isMixed: false, places: [{ id: this.id, weight: 1 }] };
+    // Those that see the run in the log wait for a sign of its leader.
+    await this.#sayAlive();
+    await this.log.forgetBefore();
     return true;
   }
 
@@ -316,12 +333,16 @@ export class NatsMember implements WorldMember {
 
   async fetchState(): Promise<Uint8Array> {
     const { deadline, name } = this.options;
-    // The leader answers between two of its steps.
-    for (let tries = 0; tries < 20; tries++) {
-      if (this.leads) break;
+    const end = performance.now() + 20 * deadline;
+    // The leader answers between two of its steps, unless all have ended meanwhile.
+    while (!this.leads && this.#hearsSynced && performance.now() < end) {
       const answer = await this.#ask("state");
       const { object, sequence } = answer?.record ?? {};
-      if (!answer || object === undefined || sequence === undefined) continue;
+      if (!answer || object === undefined || sequence === undefined) {
+        // Nobody may be listening for a moment.
+        await pause(this.#beat);
+        continue;
+      }
       const bytes = await (await this.#objects()).getBlob(object);
       if (!bytes) continue;
       this.#leader = answer.head.sender;
@@ -339,13 +360,15 @@ export class NatsMember implements WorldMember {
       return new Uint8Array(bytes);
     }
     throw new DistributedError(
-      `Nobody gave the state of the run ${name} within ${(20 * deadline) / 1000} seconds.`,
+      this.#hearsSynced
+        ? `Nobody gave the state of the run ${name} within ${(20 * deadline) / 1000} seconds.`
+        : `The devices that have the state of the run ${name} have left it.`,
       "Look whether its devices still train; begin it again from a checkpoint where they do not.",
     );
   }
 
   async meet(state: () => Promise<Uint8Array>): Promise<void> {
-    while (this.leads && !this.#isLeft) {
+    while (this.leads && !this.#isLeft && (await this.#stillLeads())) {
       if (this.#asking.length > 0) await this.#giveState(await state());
       this.#hasBegun ||= this.#round > 0 || this.#present().length >= this.options.devices;
       if (this.#hasBegun && this.#asking.length === 0) return;
@@ -396,8 +419,11 @@ export class NatsMember implements WorldMember {
     const said = await this.#verified(data, "alive");
     if (!said || said.head.sender === this.id) return;
     const { sender, run } = said.head;
-    if (this.#run !== NO_ID && run !== this.#run && run !== NO_ID) return;
     const self = checkSchema(SELF, said.contents.record, "a device's sign of life");
+    if (this.#run !== NO_ID && run !== this.#run && run !== NO_ID) {
+      this.#hearsOtherRun ||= self.leads;
+      return;
+    }
     if (self.state === "left") {
       this.#others.delete(sender);
       this.log.wake();
@@ -454,6 +480,7 @@ export class NatsMember implements WorldMember {
     for (;;) {
       if (this.#isLeft)
         throw new DistributedError(`This device has left the run ${this.options.name}.`, "Enter it again.");
+      if (this.#isReplaced) throw this.#replaced();
       if (!this.#isSynced) {
         throw new DistributedError(
           "This device lacks what the others have done meanwhile.",
@@ -501,6 +528,7 @@ export class NatsMember implements WorldMember {
   /** Reads a message of the log. Resolves with the result of this round, where the message completes it. */
   async #apply({ data }: LogMessage): Promise<Received | undefined> {
     const head = await this.#headOf(data);
+    if (head?.kind === "found" && head.run !== this.#run) this.#isReplaced = true;
     if (!head || head.run !== this.#run) return undefined;
     if (head.kind === "lead") {
       this.#leader = head.sender;
@@ -544,6 +572,7 @@ export class NatsMember implements WorldMember {
   }
 
   async #lead(work: RoundWork): Promise<Received | undefined> {
+    if (!(await this.#stillLeads())) return undefined;
     this.#sizeOf = work.sizeOf;
     const places = this.#present();
     if (this.#isPlanOld || places.map(({ id }) => id).join() !== this.#plan.places.map(({ id }) => id).join()) {
@@ -626,10 +655,23 @@ export class NatsMember implements WorldMember {
     return undefined;
   }
 
-  /** Whether nobody else leads. Learns of another leader by its signs of life. */
+  /**
+   * Whether nobody else leads. Learns of another leader by its signs of life.
+   * @throws DistributedError where the run was begun anew by a device that did not hear this one.
+   */
   async #stillLeads(): Promise<boolean> {
-    const isOther = [...this.#others.values()].some(({ leads }) => leads);
-    return !isOther || (await this.#catchUp());
+    const isOther = this.#hearsOtherRun || [...this.#others.values()].some(({ leads }) => leads);
+    this.#hearsOtherRun = false;
+    const leads = !isOther || (await this.#catchUp());
+    if (this.#isReplaced) throw this.#replaced();
+    return leads;
+  }
+
+  #replaced(): DistributedError {
+    return new DistributedError(
+      `Another device has begun the run ${this.options.name} anew: it heard nothing of this one for ${this.#silence / 1000} seconds.`,
+      "Save what this device has, then enter the run again; a longer --world-deadline bears slower links and devices.",
+    );
   }
 
   #leaveOut(id: Id): void {

@@ -35,7 +35,8 @@ it.skipIf(reason !== undefined)(
   `Node on llvmpipe and Chromium on SwiftShader train one run to the same bits${reason === undefined ? "" : ` (left out: ${reason})`}`,
   async () => {
     const subject = { steps: 6, batch: 8, policy: "fixed" } as const;
-    const run = { run: "mixed", deadline: 10, devices: 2, token: "secret" };
+    // Compiling takes a page seconds where other tests run beside it.
+    const run = { run: "mixed", deadline: 40, devices: 2, token: "secret" };
     const env = { ...driverEnvironment(llvmpipe!), SAFETAPE_ADAPTER: "llvmpipe" };
     const device = await DeviceProcess.start(
       { subject, join: { servers: server.address, ...run }, tellsWeights: true },

@@ -1,7 +1,9 @@
+import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { join } from "safetape/distributed";
 import type { JoinOptions, WorldMember, WorldPart } from "safetape/distributed";
+import { relay } from "../../bench/distributed/link";
 import { startNats, whyNoNats } from "../../bench/distributed/nats-server";
 import type { NatsServer } from "../../bench/distributed/nats-server";
 import { failure } from "../support/failure";
@@ -125,6 +127,48 @@ describe.skipIf(reason !== undefined)(`devices of a run${reason === undefined ? 
     for (const { values } of results) for (const value of values) expect(value).toBeCloseTo(0.2, 2);
   });
 
+  /** A server that is so many milliseconds away. */
+  async function farServer(milliseconds: number): Promise<string> {
+    const far = await relay(Number(server.address.split(":").at(-1)), { milliseconds, megabits: null });
+    onTestFinished(() => far.close());
+    return `127.0.0.1:${far.port}`;
+  }
+
+  it("begin one run, however close they come to each other", async () => {
+    // A run is begun after 125 ms without a sign of others, and the first device's are on their way for 100: some of the second
+    // ones come while it begins.
+    const servers = await farServer(100);
+    const offsets = Array.from({ length: 24 }, (_, i) => 600 + 80 * i);
+    const pairs = offsets.map(async (offset) => {
+      const [run, deadline] = [newRun(), 1];
+      const first = enter(run, { deadline, servers });
+      await pause(offset);
+      return Promise.all([first, enter(run, { deadline })]);
+    });
+    for (const [i, pair] of (await Promise.all(pairs)).entries()) {
+      const leaders = pair.map(({ leads }) => leads);
+      expect(leaders, `the second came after ${offsets[i]} ms`).toContain(false);
+      void pair.map((device) => device.leave());
+    }
+  });
+
+  it("learn that their run was begun anew while nobody heard them", async () => {
+    const [run, deadline] = [newRun(), 0.5];
+    const first = enter(run, { deadline, servers: await farServer(200) });
+    const connection = await connect({ servers: server.address });
+    onTestFinished(() => connection.close());
+    const manager = await jetstreamManager(connection);
+    // What the first one has appended is here; its next sign of life comes after more than half of the deadline.
+    const begun = () => manager.streams.info(`safetape_${run}`).then(({ state: { messages } }) => messages > 0);
+    while (!(await begun().catch(() => false))) await pause(20);
+    const second = await enter(run, { deadline });
+    expect([(await first).leads, second.leads]).toEqual([true, true]);
+    const error = await failure(untilAsked(await first));
+    expect(error.message).toContain("has begun the run");
+    expect((await failure((await first).round(work()))).message).toBe(error.message);
+    expect([...(await second.round(work())).exact]).toEqual([1, 1]);
+  });
+
   it("go on when one leaves, and when the leader does", async () => {
     const [, a, b, c] = await runOf(3);
     await b!.leave();
@@ -174,6 +218,13 @@ describe.skipIf(reason !== undefined)(`devices of a run${reason === undefined ? 
     expect(a!.warnings.join()).toContain("other tensors");
     await letIn(a!, b!);
     await untilAll([a!, b!]);
+  });
+
+  it("tell a device that lacks the state when all have left that had it", async () => {
+    const [run, a] = await runOf(1);
+    const b = await enter(run);
+    await a!.leave();
+    expect((await failure(b.fetchState())).message).toContain("have left it");
   });
 
   it("let in no other run, no other encoding and nobody without the token", async () => {
