@@ -132,7 +132,17 @@ export type {
   WarmupOptions,
   WarmupSchedule,
 } from "./train/options";
-export type { RoundWork, Share, WireBytes, WireReport, World, WorldMember, WorldPart, WorldRun } from "./train/world";
+export type {
+  LocalSteps,
+  RoundWork,
+  Share,
+  WireBytes,
+  WireReport,
+  World,
+  WorldMember,
+  WorldPart,
+  WorldRun,
+} from "./train/world";
 export { adamW } from "./optimizer/adamw";
 export type { Optimizer, UpdatedTensor, UpdateMoment, UpdateTensors } from "./optimizer/optimizer";
 export type { CommonOptions, CommonSettings, ParameterGroup } from "./optimizer/settings";

@@ -30,7 +30,7 @@ export interface Subject {
 const LONGEST = 16;
 
 /** Rows of varying lengths, and batches of them. */
-function dataOf({ batch }: Subject): Batches {
+export function dataOf({ batch }: Subject): Batches {
   const random = new Random(7);
   const samples = Array.from({ length: 6 * batch - 1 }, (_, i) => ({
     ids: Int32Array.from({ length: 4 + random.below(LONGEST - 4) }, () => 5 + random.below(900)),
@@ -82,7 +82,7 @@ export async function subjectTrainer(
     num_labels: 2,
   };
   const model = await initialiseModel(engine, config, { seed: base });
-  return Trainer.create({
+  const created = Trainer.create({
     model,
     adapter: lora({ rank, dropout }),
     data: dataOf(subject),
@@ -97,5 +97,10 @@ export async function subjectTrainer(
     }),
     ...(policy === "fixed" && { policy: fixed([{ beforeStep: 3, tensors: ["layer.0."] }]) }),
     ...options,
+  });
+  // Whoever is refused leaves nothing on the device.
+  return created.catch((error: unknown) => {
+    model.dispose();
+    throw error;
   });
 }

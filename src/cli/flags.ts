@@ -655,6 +655,23 @@ export const WORLD = {
     numbers(0.5),
     20,
   ),
+  worldLocalSteps: optional(
+    "--world-local-steps <h>",
+    "Exchange what devices have learnt every so many steps (DiLoCo), rather than gradients in every step",
+    counts(),
+  ),
+  worldOuterLr: withDefault(
+    "--world-outer-lr <rate>",
+    "Learning rate of the outer optimizer of --world-local-steps",
+    numbers(0),
+    0.7,
+  ),
+  worldOuterMomentum: withDefault(
+    "--world-outer-momentum <m>",
+    "Nesterov momentum of the outer optimizer of --world-local-steps",
+    numbers(0, 1),
+    0.9,
+  ),
   worldCreds: optional("--world-creds <file>", "Credentials file of NATS (.creds)", file),
 };
 
@@ -682,6 +699,7 @@ export const PLAN = {
   packing: toggle("--packing", "Rows hold several texts, as train --packing makes them"),
   world: optional("--world <n>", "Devices that share the run: predicts what each step sends between them", counts(2)),
   wire: WORLD.wire,
+  worldLocalSteps: WORLD.worldLocalSteps,
   freezeBelow: withDefault("--freeze-below <k>", "Freeze the adapters of layers below k", numbers(), 0),
   memoryBudget: optional(
     "--memory-budget <bytes>",

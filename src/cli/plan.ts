@@ -20,7 +20,7 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
   const options = readOptions(PLAN, raw);
   const { batch, length, targetLength, packing, memoryBudget, freezeBelow, recompute, weights, activations, json } =
     options;
-  const { world, wire: encoding } = options;
+  const { world, wire: encoding, worldLocalSteps: localSteps } = options;
   const preference = dpoFrom(options);
   const objective = preference && dpo(preference);
   const { task } = options;
@@ -58,7 +58,8 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
   const afterFreezing = Array.from({ length: layers - freezeBelow + 1 }, (_, i) => {
     const below = freezeBelow + i;
     const { peakBytes, bytes, trainableParameters } = i === 0 ? prediction : plan({ ...request, freezeBelow: below });
-    const wire = world === undefined ? {} : { wire: stepWireBytes(trainableParameters, world, { encoding }) };
+    const wire =
+      world === undefined ? {} : { wire: stepWireBytes(trainableParameters, world, { encoding, localSteps }) };
     return { freezeBelow: below, peakBytes, bytes, ...wire };
   });
   if (json) {
@@ -109,7 +110,7 @@ function printPrediction(prediction: Prediction, afterFreezing: readonly FrozenB
   print("with all adapters below a layer frozen:");
   for (const { freezeBelow, peakBytes: peak, wire } of afterFreezing) {
     const sent = wire
-      ? `; a step sends ${wire.part} bytes from each device to the leader, and ${wire.result} back`
+      ? `; a step sends ${Math.round(wire.part)} bytes from each device to the leader, and ${Math.round(wire.result)} back`
       : "";
     print(`  ${String(freezeBelow).padStart(4)} ${gigabytes(peak)}   ${peak} bytes${sent}`);
   }

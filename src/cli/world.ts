@@ -14,8 +14,11 @@ type WorldOptions = Values<typeof WORLD> & Pick<Values<typeof TRAIN>, "lrSearch"
 /** The run of several devices that options ask for; undefined for one device. @throws UsageError for options that do not fit. */
 export async function worldFrom(options: WorldOptions): Promise<World | undefined> {
   const { world, run, rankToken, worldCreds, worldSize, wire, worldDeadline, lrSearch } = options;
+  const { worldLocalSteps: every, worldOuterLr, worldOuterMomentum } = options;
   if (world === undefined) {
-    const lone = (["run", "rankToken", "worldCreds"] as const).find((name) => options[name] !== undefined);
+    const lone = (["run", "rankToken", "worldCreds", "worldLocalSteps"] as const).find(
+      (name) => options[name] !== undefined,
+    );
     if (!lone) return undefined;
     throw new UsageError(`${flagOf(WORLD[lone])} has no --world.`, "Give the NATS server's address, or leave it out.");
   }
@@ -33,6 +36,7 @@ export async function worldFrom(options: WorldOptions): Promise<World | undefine
     encoding: wire,
     devices: worldSize,
     deadline: worldDeadline,
+    ...(every !== undefined && { localSteps: { every, learningRate: worldOuterLr, momentum: worldOuterMomentum } }),
     ...(token !== undefined && { token }),
     connection: {
       ...(world.startsWith("tls://") && { tls: {} }),

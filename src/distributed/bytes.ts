@@ -23,6 +23,11 @@ export interface WireOptions {
   readonly chunk?: number;
 }
 
+export interface StepWireOptions extends WireOptions {
+  /** Steps between two exchanges. Left out: gradients are exchanged in every step. */
+  readonly localSteps?: number | undefined;
+}
+
 /** Bytes of a device's part of a round, in as many messages as it takes. */
 export function partBytes({ exact, values, record = 0 }: RoundSize, { encoding, chunk }: WireOptions): number {
   return withHeads(4 * exact + encodedBytes(values, encoding) + record, chunk);
@@ -52,13 +57,16 @@ export interface StepWireBytes {
 }
 
 /**
- * Predicts the payload bytes of a step.
+ * Predicts the payload bytes of a step, with local steps as the mean over those of an exchange.
  * @param live number of elements of the tensors that learn.
  * @param devices number of devices.
  */
-export function stepWireBytes(live: number, devices: number, options: WireOptions): StepWireBytes {
+export function stepWireBytes(live: number, devices: number, options: StepWireOptions): StepWireBytes {
+  const { localSteps } = options;
   const size = { exact: 1, values: live };
-  const part = partBytes(size, options);
-  const result = resultBytes(size, devices, options);
+  // Before local steps, the leader tells all their shares.
+  const shares = localSteps === undefined ? 0 : resultBytes({ exact: 0, values: 0 }, devices, options);
+  const part = partBytes(size, options) / (localSteps ?? 1);
+  const result = (resultBytes(size, devices, options) + shares) / (localSteps ?? 1);
   return { part, result, all: (devices - 1) * (part + result) };
 }

@@ -29,6 +29,8 @@ export interface MemberOptions {
   readonly devices: number;
   /** Bytes of the server's memory that the log may take. */
   readonly logBytes: number;
+  /** Whether devices make steps of their own between rounds, so that who comes waits for long. */
+  readonly isLocal: boolean;
 }
 
 /** What a device says of itself, again and again. */
@@ -102,7 +104,8 @@ export class NatsMember implements WorldMember {
   readonly #parts = new Map<Id, { readonly head: Head; readonly contents: Received }>();
   readonly #assemblies = new Map<Id, Assembly>();
   #logAssembly = new Assembly();
-  readonly #asking: Msg[] = [];
+  /** Questions for the state, with who asks. */
+  readonly #asking: { readonly message: Msg; readonly sender: Id }[] = [];
   readonly #speeds = new Speeds();
   /** What the leader accepts in this round. */
   #sizeOf: RoundWork["sizeOf"] | undefined;
@@ -170,6 +173,10 @@ export class NatsMember implements WorldMember {
 
   get isMixed(): boolean {
     return this.#plan.isMixed;
+  }
+
+  get rounds(): number {
+    return this.#round;
   }
 
   get count(): number {
@@ -326,14 +333,14 @@ export class NatsMember implements WorldMember {
       const record = { refused: "It is another run.", version: VERSION, identity: this.world.identity };
       message.respond((await this.#messages("answer", { record }))[0]);
     } else if (what === "state") {
-      this.#asking.push(message);
+      this.#asking.push({ message, sender: asked.head.sender });
       this.log.wake();
     } else message.respond((await this.#messages("answer", { record: {} }))[0]);
   }
 
   async fetchState(): Promise<Uint8Array> {
-    const { deadline, name } = this.options;
-    const end = performance.now() + 20 * deadline;
+    const { deadline, name, isLocal } = this.options;
+    const end = performance.now() + (isLocal ? Infinity : 20 * deadline);
     // The leader answers between two of its steps, unless all have ended meanwhile.
     while (!this.leads && this.#hearsSynced && performance.now() < end) {
       const answer = await this.#ask("state");
@@ -384,8 +391,16 @@ export class NatsMember implements WorldMember {
     await objects.putBlob({ name: object }, checkpoint);
     const record = { object, sequence: this.log.sequence };
     const [answer] = await this.#messages("answer", { record });
-    for (const message of waiting) message.respond(answer);
+    for (const { message } of waiting) message.respond(answer);
     for (const { name } of before) await objects.delete(name);
+    if (this.options.isLocal) await this.#untilSynced(waiting.map(({ sender }) => sender));
+  }
+
+  /** Waits for devices to take over the state that they were given, no longer than the deadline, so that they have a share. */
+  async #untilSynced(ids: readonly Id[]): Promise<void> {
+    const end = performance.now() + this.options.deadline;
+    const isWaiting = (id: Id): boolean => this.#others.get(id)?.state === "waiting";
+    while (ids.some(isWaiting) && performance.now() < end) await this.log.wait(this.#beat);
   }
 
   async #objects() {
@@ -481,12 +496,7 @@ export class NatsMember implements WorldMember {
       if (this.#isLeft)
         throw new DistributedError(`This device has left the run ${this.options.name}.`, "Enter it again.");
       if (this.#isReplaced) throw this.#replaced();
-      if (!this.#isSynced) {
-        throw new DistributedError(
-          "This device lacks what the others have done meanwhile.",
-          "Go on with the trainer's steps, which take over the leader's state.",
-        );
-      }
+      if (!this.#isSynced) throw this.#behind();
       const result = this.leads ? await this.#lead(work) : await this.#follow(work);
       if (!result) continue;
       this.#plan = result.plan ?? this.#plan;
@@ -494,6 +504,21 @@ export class NatsMember implements WorldMember {
       void this.#sayAlive();
       return { exact: result.exact, values: result.values, record: result.record };
     }
+  }
+
+  async plan(): Promise<void> {
+    const nothing = { exact: new Float32Array(), values: new Float32Array() };
+    await this.round({ sizeOf: () => ({ exact: 0, values: 0 }), join: () => nothing });
+    if (this.share) return;
+    this.#isSynced = false;
+    throw this.#behind();
+  }
+
+  #behind(): DistributedError {
+    return new DistributedError(
+      "This device lacks what the others have done meanwhile.",
+      "Go on with the trainer's steps, which take over the leader's state.",
+    );
   }
 
   #startAt(round: number): void {
@@ -515,7 +540,8 @@ export class NatsMember implements WorldMember {
       const encoding = this.#encoding(work);
       const encoded = work.isExact ? encode(values, encoding) : this.#encoder.part.encode(values);
       const contents = { exact, values: { bytes: encoded, count: values.length, encoding } };
-      const parts = await this.#messages("part", contents, { attempt, millis: performance.now() - start });
+      const millis = (work.millis ?? 0) + performance.now() - start;
+      const parts = await this.#messages("part", contents, { attempt, millis });
       this.#publish(`to.${this.#leader}`, parts);
       this.#count("sent", parts, partBytes({ exact: exact.length, values: values.length }, this.#wire(encoding)));
       return undefined;
@@ -584,7 +610,7 @@ export class NatsMember implements WorldMember {
     const plan = this.#plan;
     const start = performance.now();
     const own = await work.compute?.(this.share!);
-    const millis = performance.now() - start;
+    const millis = (work.millis ?? 0) + performance.now() - start;
     const parts = own ? await this.#collect(plan, this.#asSent(own, work), millis, work) : [];
     if (!parts) return undefined;
     const joined = await work.join(parts.map(({ exact, values }) => ({ exact, values })));

@@ -5,12 +5,22 @@ import type { JoinOptions } from "../distributed/join";
 import type { World } from "../train/world";
 
 export { stepWireBytes } from "../distributed/bytes";
-export type { StepWireBytes, WireOptions } from "../distributed/bytes";
+export type { StepWireBytes, StepWireOptions, WireOptions } from "../distributed/bytes";
 export { WIRE_ENCODINGS } from "../distributed/encoding";
 export type { WireEncoding } from "../distributed/encoding";
 export { DistributedError } from "../distributed/errors";
-export type { JoinOptions } from "../distributed/join";
-export type { RoundWork, Share, WireBytes, WireReport, World, WorldMember, WorldPart, WorldRun } from "../train/world";
+export type { JoinOptions, LocalStepsOptions } from "../distributed/join";
+export type {
+  LocalSteps,
+  RoundWork,
+  Share,
+  WireBytes,
+  WireReport,
+  World,
+  WorldMember,
+  WorldPart,
+  WorldRun,
+} from "../train/world";
 
 /**
  * A run in which several devices take part, for a trainer's option `distributed`: they share the rows of each step, and have the same

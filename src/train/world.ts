@@ -5,8 +5,23 @@
 
 /** A run in which several devices take part: a trainer's option `distributed`. It is configuration; each trainer enters anew. */
 export interface World {
+  /** Steps that each device makes alone between two exchanges. Left out: gradients are exchanged in every step. */
+  readonly localSteps?: LocalSteps | undefined;
   /** Enters the run, or begins it. @throws ConfigError where the run of this name is another one. */
   enter(run: WorldRun): Promise<WorldMember>;
+}
+
+/**
+ * Local steps (DiLoCo; Douillard et al. 2023): each device makes some steps on its own rows, with an optimizer state of its own. Then
+ * the mean of what they changed, weighted by their rows, is the step of an outer optimizer: SGD with Nesterov's momentum.
+ */
+export interface LocalSteps {
+  /** Steps between two exchanges (H). One more comes before each decision of a policy, and after the last step. */
+  readonly every: number;
+  /** Learning rate of the outer optimizer. */
+  readonly learningRate: number;
+  /** Momentum of the outer optimizer. 0 with a learning rate of 1 is averaging. */
+  readonly momentum: number;
 }
 
 /** A run as a device describes it to the others. */
@@ -51,6 +66,8 @@ export interface RoundWork {
   readonly sizeOf: (share: Share) => { readonly exact: number; readonly values: number };
   /** Joins the parts of all ranks, in their order. Called on the leader. */
   readonly join: (parts: readonly WorldPart[]) => WorldPart | Promise<WorldPart>;
+  /** Milliseconds that this device has computed for its part before the round. Default 0. */
+  readonly millis?: number;
   /** Whether the values of parts and of the result are sent as f32 whatever the run's encoding is. Default false. */
   readonly isExact?: boolean;
 }
@@ -72,6 +89,8 @@ export interface WorldMember {
   readonly leads: boolean;
   /** Whether the devices' updates may round differently, so that the leader's tensors are sent after each. */
   readonly isMixed: boolean;
+  /** Rounds that the run has had. */
+  readonly rounds: number;
   /** Number of devices that share the work. */
   readonly count: number;
   /** Whether this device has to take over the leader's state before it goes on. */
@@ -89,6 +108,11 @@ export interface WorldMember {
    * as the run needs. @param state the state now, as a checkpoint.
    */
   meet(state: () => Promise<Uint8Array>): Promise<void>;
+  /**
+   * A round that agrees on shares, for work that each device does before the next round.
+   * @throws where this device gets none: it has to take over the leader's state first, as `needsState` then says.
+   */
+  plan(): Promise<void>;
   /** Says what the trained tensors are from now on: a digest of their bits. */
   setDigest(digest: Uint8Array): void;
   /**

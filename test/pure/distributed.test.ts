@@ -178,6 +178,14 @@ describe("bytes of a step", () => {
     expect(before.part).toBe(partBytes({ exact: 1, values: 10_000 }, { encoding: "f32" }));
     expect(before.part).toBe(HEAD_BYTES + 4 + 40_000);
   });
+
+  it("are those of an exchange divided by its local steps", () => {
+    const every = stepWireBytes(10_000, 4, { encoding: "f32" });
+    const tenth = stepWireBytes(10_000, 4, { encoding: "f32", localSteps: 10 });
+    expect(tenth.part).toBeCloseTo(every.part / 10, 6);
+    const shares = resultBytes({ exact: 0, values: 0 }, 4, { encoding: "f32" });
+    expect(tenth.result).toBeCloseTo((every.result + shares) / 10, 6);
+  });
 });
 
 describe("options", () => {
@@ -185,6 +193,8 @@ describe("options", () => {
     [{ run: "a b" }, "name of a run"],
     [{ encoding: "f8" }, "f32, bf16, int8"],
     [{ deadline: 0 }, "deadline"],
+    [{ localSteps: { every: 0.5 } }, "localSteps.every"],
+    [{ localSteps: { every: 2, momentum: 1 } }, "momentum"],
   ])("%o are refused", async (wrong, words) => {
     // What a program in JavaScript may give.
     const options = { servers: "127.0.0.1", run: "a", ...wrong } as Parameters<typeof join>[0];

@@ -7,12 +7,13 @@ import { openDirectory } from "../directory";
 import { connectNats } from "../nats";
 
 export { stepWireBytes } from "../../distributed/bytes";
-export type { StepWireBytes, WireOptions } from "../../distributed/bytes";
+export type { StepWireBytes, StepWireOptions, WireOptions } from "../../distributed/bytes";
 export { WIRE_ENCODINGS } from "../../distributed/encoding";
 export type { WireEncoding } from "../../distributed/encoding";
 export { DistributedError } from "../../distributed/errors";
-export type { JoinOptions } from "../../distributed/join";
+export type { JoinOptions, LocalStepsOptions } from "../../distributed/join";
 export type {
+  LocalSteps,
   RoundWork,
   Share,
   WireBytes,

@@ -9,6 +9,7 @@ import type { RunOrigin, RunResources, RunStart } from "../loop/resources";
 import { warnBy } from "../loop/warnings";
 import type { TrainerOptions } from "../options";
 import { positionIn } from "../step/batch-queue";
+import { OuterOptimizer } from "../step/outer-optimizer";
 import { limitBook } from "../step/rows-of-share";
 import { trainableSpecs } from "../tensors/specs";
 import type { World } from "../world";
@@ -43,6 +44,7 @@ export async function openShared(options: SharedOptions, origin: RunOrigin | und
 
 async function enterWorld(given: SharedOptions, origin: RunOrigin | undefined): Promise<RunStart> {
   checkOptions(given);
+  const { localSteps } = given.distributed;
   const options = withScheduledRate(given);
   const { data, model } = options;
   const start = origin?.start ?? positionIn(data);
@@ -57,6 +59,7 @@ async function enterWorld(given: SharedOptions, origin: RunOrigin | undefined): 
     first,
     start,
     world,
+    local: localSteps && new OuterOptimizer(localSteps),
     limit: (book) => {
       world.setRowsAtOnce(book.choice.rows);
       if (world.share) limitBook(book, world.share, options);
@@ -65,7 +68,13 @@ async function enterWorld(given: SharedOptions, origin: RunOrigin | undefined): 
 }
 
 /** @throws ConfigError */
-function checkOptions({ policy, prefixCache }: TrainerOptions): void {
+function checkOptions({ policy, prefixCache, adapter, distributed }: SharedOptions): void {
+  if (distributed.localSteps && adapter.start) {
+    throw new ConfigError(
+      `${adapter.kind} changes its tensors by what one device has seen between two exchanges.`,
+      "Use another adapter, or leave localSteps out (--world-local-steps).",
+    );
+  }
   if (policy?.kind === "weight_pruning" || policy?.kind === "structure_pruning") {
     throw new ConfigError(
       `${policy.name} prunes by gradients that one device computes alone.`,

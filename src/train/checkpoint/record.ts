@@ -107,6 +107,8 @@ export function captureRun(
   };
   const tensors = new Map<string, CheckpointTensor>();
   for (const [name, { shape }] of state.persistent) tensors.set(name, { shape, read: () => state.read(name) });
+  for (const [name, data] of resources.local?.save() ?? [])
+    tensors.set(name, { shape: [data.length], read: () => data });
   const losses = Float32Array.from(history.losses);
   tensors.set(LOSSES, { shape: [losses.length], read: () => losses });
   for (const [name, { shape, data }] of extra.tensors ?? []) {

@@ -76,8 +76,10 @@ export class Recovery {
   /** Before a step of several devices: takes over the leader's state, or gives its own to those that lack it. */
   async meetOthers(): Promise<void> {
     await this.#takeOver();
-    if (!this.#loop.isBetweenSteps) return;
-    await this.#loop.resources.world?.meet(async () => {
+    const { world, local } = this.#loop.resources;
+    // Between two exchanges devices have tensors of their own; the run that goes on from there may have no other devices yet.
+    if (!this.#loop.isBetweenSteps || (local?.isAtStart === false && world!.rounds > 0)) return;
+    await world?.meet(async () => {
       const { checkpointBytes } = await import("./stored");
       return checkpointBytes(await this.saver.capture(this.#loop));
     });

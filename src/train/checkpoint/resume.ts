@@ -86,8 +86,11 @@ export function originOf({ checkpoint, file }: CheckpointFile): RunOrigin {
       warnBy(run.options)(`${file} was made on ${record.gpu}; on ${gpu} the run may round differently.`);
     },
     restorePlans: (preflight, layers) => restorePlans(preflight, layers, checkpoint),
-    async restoreTensors(state) {
+    async restoreTensors(state, local) {
       await state.load(record.masked, (name) => readTensor(checkpoint, name, state.tensor(name)));
+      await local?.restore(state.live.keys(), async (saved, name) =>
+        checkpoint.tensors.has(saved) ? readTensor(checkpoint, saved, state.tensor(name)) : undefined,
+      );
     },
     restoreCounts({ updates, policy, adapterState }) {
       updates.restore(record.updates.ages);

@@ -17,6 +17,7 @@ import type { PlanBook } from "../plans/plan-book";
 import { positionIn } from "../step/batch-queue";
 import type { DataPosition } from "../step/batch-queue";
 import { heldPlans, OptimizerPlans } from "../step/optimizer-plans";
+import type { OuterOptimizer } from "../step/outer-optimizer";
 import type { PrefixCache } from "../step/prefix/cache";
 import type { PrefixParts } from "../step/prefix/step-prefix";
 import { TrainableTensors } from "../tensors/trainable-tensors";
@@ -40,12 +41,14 @@ export interface RunResources extends PrefixParts, Pick<Preflight, "needs"> {
   readonly start: DataPosition;
   /** This device's place among others that train the run with it; undefined where it is alone. */
   readonly world?: WorldMember | undefined;
+  /** Exchanges what local steps have changed; undefined where gradients are exchanged in every step. */
+  readonly local?: OuterOptimizer | undefined;
   /** Lets steps run as many rows of a batch as this device has; undefined where it is alone. */
   readonly limit?: ((book: PlanBook) => void) | undefined;
 }
 
 /** What is known of a run before it is planned, where its first batch was drawn already. */
-export type RunStart = Pick<RunResources, "first" | "start" | "world" | "limit">;
+export type RunStart = Pick<RunResources, "first" | "start" | "world" | "local" | "limit">;
 
 /** State that a run continues from. Implemented by checkpoints; each method is called once, in this order. */
 export interface RunOrigin {
@@ -60,7 +63,7 @@ export interface RunOrigin {
   /** Names of tensors that still learned. */
   readonly live: ReadonlySet<string>;
   /** @throws FileFormatError for a missing tensor or one of another size. */
-  restoreTensors(tensors: TrainableTensors): Promise<void>;
+  restoreTensors(tensors: TrainableTensors, local: OuterOptimizer | undefined): Promise<void>;
   /** Restores what the optimizer, the policy and the adapter have counted. @throws FileFormatError */
   restoreCounts(run: Pick<RunResources, "updates" | "policy" | "adapterState">): void;
 }
@@ -123,7 +126,7 @@ export async function openRun(
       compaction.plan();
       await withMemoryRemedy(remedy, () => compaction.run());
     }
-    if (origin) await origin.restoreTensors(state);
+    if (origin) await origin.restoreTensors(state, first?.local);
     else if (options.initial) state.restore(options.initial);
     const adapterState = adapter.start?.(adapterRun(state, loaded.model, totalSteps));
     const updates = new OptimizerPlans(state, side, pruner, adapterState);
@@ -145,6 +148,7 @@ export async function openRun(
       first: flight.first,
       start,
       world: first?.world,
+      local: first?.local,
       limit: first?.limit,
       cache,
       merging,

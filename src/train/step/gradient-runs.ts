@@ -24,7 +24,14 @@ export interface GradientRunOptions {
   /** The plan that reads the loss, where one follows. */
   readonly update?: Plan | undefined;
   /** The parts of each batch that run here, and this device's share of the step. Default: all of it. */
-  readonly share?: { readonly parts: (batch: Batch, index: number) => readonly BatchPart[]; readonly ofStep: number };
+  readonly share?: StepShare;
+}
+
+/** A device's part of a step. */
+export interface StepShare {
+  readonly parts: (batch: Batch, index: number) => readonly BatchPart[];
+  /** Its rows per row of the step. Undefined where they are a step of their own, whose loss is the mean over their labels. */
+  readonly ofStep: number | undefined;
 }
 
 /**
@@ -39,10 +46,11 @@ export function gradientRuns(
 ): StepRuns {
   const { model } = options.model;
   const { adapter, loss } = options;
-  const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch, options), 0);
   const parts = batches.flatMap((batch, i) =>
     share.parts(batch, i).map((part) => ({ ...part, number: step * (options.accumulate ?? 1) + i })),
   );
+  const counted = share.ofStep === undefined ? parts.map(({ batch }) => batch) : batches;
+  const labels = counted.reduce((sum, batch) => sum + countedLabels(model, batch, options), 0);
   const runs: Run[] = [];
   let flops = 0;
   const last = parts.length - 1;
@@ -50,7 +58,7 @@ export function gradientRuns(
   for (const [index, { batch, firstRow, number }] of parts.entries()) {
     const plan = book.planFor(batch, index > 0, droppedLayers);
     const seed = { run: options.seed ?? 0, batch: number, firstRow };
-    const inputs = batchInputs(model, batch, { labels, runs: parts.length / share.ofStep, seed, adapter, loss });
+    const inputs = batchInputs(model, batch, { labels, runs: parts.length / (share.ofStep ?? 1), seed, adapter, loss });
     const run = { plan, store: state, inputs: () => ({ ...inputs, ...prefixInputs?.[index] }) };
     flops += totalFlops(plan);
     if (last === 0) return { runs: [{ ...run, pass: toUpdate }], flops };

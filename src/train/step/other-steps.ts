@@ -2,14 +2,17 @@ import { sha256 } from "../../base/sha256";
 import { elements } from "../../base/shape";
 import type { Batch } from "../../data/batch";
 import type { BatchPart } from "../../data/split";
-import { readTogether } from "../../gpu/read-together";
+import { runLength } from "../estimate/run-length";
 import { LOSS } from "../plans/optimizer-plan";
 import { gradientName } from "../tensors/names";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 import type { Share, WorldMember, WorldPart } from "../world";
 import { checkFinite } from "./check-finite";
 import { gradientRuns } from "./gradient-runs";
+import type { StepShare } from "./gradient-runs";
 import { holdPlans } from "./optimizer-plans";
+import type { OuterOptimizer } from "./outer-optimizer";
+import { readTensors, writeTensors } from "./tensors-on-host";
 import { limitBook, rowsOf, rowsTogether } from "./rows-of-share";
 import type { Step } from "./step";
 import type { StepResult, StepRunnerParts } from "./step-runner";
@@ -19,11 +22,18 @@ import type { StepResult, StepRunnerParts } from "./step-runner";
  * runs have such steps, which are loaded with the first of them.
  */
 
-/** Computes the gradients, lets their observers read them where they are finite, then applies the update. */
-export async function runObserved(parts: StepRunnerParts, step: Step): Promise<StepResult> {
+/**
+ * Computes the gradients, lets their observers read them where they are finite, then applies the update.
+ * @param share the part of the step that is this device's own step.
+ */
+export async function runObserved(parts: StepRunnerParts, step: Step, share?: StepShare): Promise<StepResult> {
   const { executor, updates, state } = parts;
   const norm = updates.normOf(step.droppedLayers)!;
-  const { runs, flops } = gradientRuns(parts, step, { lossSum: updates.lossSum, update: norm });
+  const { runs, flops } = gradientRuns(parts, step, {
+    lossSum: updates.lossSum,
+    update: norm,
+    ...(share && { share }),
+  });
   const gradients = await executor.runAll([...runs, { plan: norm, store: state, inputs: () => ({}) }]);
   const { loss } = checkFinite(updates.readResult(gradients), step);
   return { ...(await update(parts, step, loss)), flops };
@@ -48,6 +58,7 @@ export async function runShared(
   meanwhile: () => void,
 ): Promise<StepResult> {
   const { executor, updates, state } = parts;
+  if (parts.local) return runLocal(parts, world, parts.local, step, meanwhile);
   const names = updatedTensors(state, step.droppedLayers);
   const gradients = names.map(gradientName);
   const count = names.reduce((sum, name) => sum + elements(state.tensor(name).shape), 0);
@@ -58,13 +69,13 @@ export async function runShared(
       await limitRows(parts, share);
       const computed = await shareOfStep(parts, step, share, meanwhile);
       flops = computed.flops;
-      const values = flops > 0 ? await read(parts, gradients) : new Float32Array(count);
+      const values = flops > 0 ? await readTensors(parts, gradients) : new Float32Array(count);
       return { exact: Float32Array.of(computed.loss), values };
     },
     join: sumOf,
   });
   const loss = sum.exact[0] ?? NaN;
-  write(state, gradients, sum.values);
+  writeTensors(state, gradients, sum.values);
   const norm = updates.normOf(step.droppedLayers);
   if (norm) {
     const inputs = () => ({ [LOSS]: Float32Array.of(loss) });
@@ -74,14 +85,53 @@ export async function runShared(
   if (world.isMixed) {
     const { values } = await world.round({
       sizeOf: () => ({ exact: 0, values: count }),
-      join: async () => ({ exact: new Float32Array(), values: await read(parts, names) }),
+      join: async () => ({ exact: new Float32Array(), values: await readTensors(parts, names) }),
       isExact: true,
     });
-    if (!world.leads) write(state, names, values);
+    if (!world.leads) writeTensors(state, names, values);
   }
-  const live = await read(parts, [...state.live.keys()]);
-  world.setDigest(await sha256(new Uint8Array(live.buffer)));
+  world.setDigest(await digestOf(parts));
   return { ...result, flops };
+}
+
+/** A step on this device's own rows, by an update of its own. What it changes is exchanged now and then. */
+async function runLocal(
+  parts: StepRunnerParts,
+  world: WorldMember,
+  local: OuterOptimizer,
+  step: Step,
+  meanwhile: () => void,
+): Promise<StepResult> {
+  const { executor, updates, options, policy } = parts;
+  const share = await local.begin(world, parts);
+  const startTime = performance.now();
+  await limitRows(parts, share);
+  const own = shareOf(parts, step, share, true);
+  const ofStep = { parts: own.parts, ofStep: undefined };
+  const result = updates.readsGradientsFirst ? await runObserved(parts, step, ofStep) : await runAlone();
+  local.count(own.rows, performance.now() - startTime);
+  const { totalSteps, stepsPerEpoch } = runLength(options);
+  const progress = { step: step.index + 1, totalSteps, stepsPerEpoch };
+  // A policy's decision is one for all, so that it is made where all have the same tensors.
+  const isDecisionDue = policy?.kind === "freezing" && policy.state.isDue(progress);
+  if (progress.step % local.settings.every === 0 || progress.step === totalSteps || isDecisionDue) {
+    await local.exchange(world, parts);
+    world.setDigest(await digestOf(parts));
+  }
+  return result;
+
+  async function runAlone(): Promise<StepResult> {
+    const update = updates.planOf(step.droppedLayers);
+    const { runs, flops } = gradientRuns(parts, step, { lossSum: updates.lossSum, update, share: ofStep });
+    const all = [...runs, updates.run(step.droppedLayers, step.scheduleFactor)];
+    const outputs = await executor.runAll(all, { meanwhile });
+    return { ...checkFinite(updates.finish(outputs, step.droppedLayers), step), flops };
+  }
+}
+
+async function digestOf(parts: StepRunnerParts): Promise<Uint8Array> {
+  const live = await readTensors(parts, [...parts.state.live.keys()]);
+  return sha256(new Uint8Array(live.buffer));
 }
 
 /** The tensors that a step without some layers updates, in the order of the run's. */
@@ -89,22 +139,6 @@ function updatedTensors({ live }: TrainableTensors, dropped: readonly number[]):
   const isUpdated = ([, { layer }]: [string, { layer: unknown }]): boolean =>
     !(typeof layer === "number" && dropped.includes(layer));
   return [...live].filter(isUpdated).map(([name]) => name);
-}
-
-/** Under a budget, which has room for a copy of one tensor, tensors are read one at a time. */
-function read({ options, state }: StepRunnerParts, names: readonly string[]): Promise<Float32Array<ArrayBuffer>> {
-  const tensors = names.map((name) => state.tensor(name).lease);
-  return readTogether(options.model.engine.device, tensors, options.memory?.budget === undefined ? undefined : 0);
-}
-
-function write(state: TrainableTensors, names: readonly string[], values: Float32Array): void {
-  let offset = 0;
-  for (const name of names) {
-    const tensor = state.tensor(name);
-    const size = elements(tensor.shape);
-    tensor.write(values.subarray(offset, offset + size));
-    offset += size;
-  }
 }
 
 /** Adds up parts in the order of their ranks. */
@@ -126,21 +160,30 @@ async function limitRows(parts: StepRunnerParts, share: Share): Promise<void> {
 
 /** Computes the gradients of a share into their tensors. A share without rows computes nothing, and has no FLOPs. */
 async function shareOfStep(parts: StepRunnerParts, step: Step, share: Share, meanwhile: () => void) {
-  const { book, updates, executor, options } = parts;
-  const rows = step.batches.reduce((sum, batch) => sum + batch.rows, 0);
-  const { from, to } = rowsOf(share, rows, rowsTogether(options));
+  const { updates, executor } = parts;
+  const own = shareOf(parts, step, share);
+  if (own.rows === 0) return { loss: 0, flops: 0 };
+  const ofStep = own.rows / step.batches.reduce((sum, { rows }) => sum + rows, 0);
+  const { runs, flops } = gradientRuns(parts, step, { lossSum: updates.lossSum, share: { parts: own.parts, ofStep } });
+  const outputs = await executor.runAll(runs, { meanwhile });
+  return { loss: outputs.get(LOSS)?.[0] ?? NaN, flops };
+}
+
+/** The rows of a step that belong to a share, and the parts of its batches that have them. @param isStep whether there must be some. */
+function shareOf({ book, options }: StepRunnerParts, { batches }: Step, share: Share, isStep = false) {
+  const together = rowsTogether(options);
+  const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
+  let { from, to } = rowsOf(share, rows, together);
+  if (isStep && from === to) {
+    from = Math.min(from, rows - together);
+    to = from + together;
+  }
   const firstRows: number[] = [];
-  step.batches.reduce((sum, batch) => (firstRows.push(sum), sum + batch.rows), 0);
-  const partsOf = (batch: Batch, index: number): readonly BatchPart[] => {
+  batches.reduce((sum, batch) => (firstRows.push(sum), sum + batch.rows), 0);
+  const parts = (batch: Batch, index: number): readonly BatchPart[] => {
     const first = firstRows[index]!;
     const range = { from: Math.max(from - first, 0), to: Math.min(to - first, batch.rows) };
     return range.to > range.from ? book.split(batch, range) : [];
   };
-  if (from === to) return { loss: 0, flops: 0 };
-  const { runs, flops } = gradientRuns(parts, step, {
-    lossSum: updates.lossSum,
-    share: { parts: partsOf, ofStep: (to - from) / rows },
-  });
-  const outputs = await executor.runAll(runs, { meanwhile });
-  return { loss: outputs.get(LOSS)?.[0] ?? NaN, flops };
+  return { rows: to - from, parts };
 }

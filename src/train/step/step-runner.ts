@@ -1,3 +1,4 @@
+import type { ActivePolicy } from "../../freeze/policy";
 import { LOSS } from "../plans/optimizer-plan";
 import type { WorldMember } from "../world";
 import { checkFinite, checkValue } from "./check-finite";
@@ -6,6 +7,7 @@ import type { GradientParts } from "./gradient-runs";
 import { LookAhead } from "./look-ahead";
 import type { NextStep, StepRuns } from "./look-ahead";
 import type { OptimizerPlans } from "./optimizer-plans";
+import type { OuterOptimizer } from "./outer-optimizer";
 import type { GradientStep, Step } from "./step";
 import type { Executor } from "../../run/executor";
 
@@ -14,6 +16,9 @@ export interface StepRunnerParts extends GradientParts {
   readonly updates: OptimizerPlans;
   /** This device's place among others that train the run with it; undefined where it is alone. */
   readonly world?: WorldMember | undefined;
+  /** Exchanges what local steps have changed; undefined where gradients are exchanged in every step. */
+  readonly local?: OuterOptimizer | undefined;
+  readonly policy?: ActivePolicy;
 }
 
 export interface StepResult {
