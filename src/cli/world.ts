@@ -45,7 +45,8 @@ export async function worldFrom(options: WorldOptions): Promise<World | undefine
   });
 }
 
-async function authenticatorOf(path: string): Promise<unknown> {
+/** What shows a server a credentials file of NATS. */
+export async function authenticatorOf(path: string): Promise<unknown> {
   const { credsAuthenticator } = await installed(() => import("@nats-io/nats-core"));
   return credsAuthenticator(await readFile(path));
 }

@@ -6,6 +6,8 @@ import type { JoinOptions, WorldMember, WorldPart } from "safetape/distributed";
 import { relay } from "../../bench/distributed/link";
 import { startNats, whyNoNats } from "../../bench/distributed/nats-server";
 import type { NatsServer } from "../../bench/distributed/nats-server";
+import { contentsOf, headOf, messages, newId, NO_ID, Signer } from "../../src/distributed/frame";
+import type { Head } from "../../src/distributed/frame";
 import { failure } from "../support/failure";
 
 // Devices without a GPU: each gives numbers that follow from its share, so that what a round comes to is known.
@@ -202,6 +204,76 @@ describe.skipIf(reason !== undefined)(`devices of a run${reason === undefined ? 
       expect(b!.warnings.join("\n"), words).toContain(words);
       await untilAll([a!, b!]);
     }
+  });
+
+  /** What the devices of a run say, as a device with the token that is not safetape's hears it. */
+  async function observer(run: string) {
+    const connection = await connect({ servers: server.address });
+    onTestFinished(() => connection.close());
+    const signer = await Signer.create(run);
+    const publish = (subject: string, sent: readonly Uint8Array[]): void => {
+      for (const message of sent) connection.publish(`safetape.${run}.${subject}`, message);
+    };
+    const heard = async (isWanted: (head: Head) => boolean): Promise<Head> => {
+      for await (const { data } of connection.subscribe(`safetape.${run}.alive`)) {
+        const head = headOf(data)!;
+        if (isWanted(head)) return head;
+      }
+      throw new Error("The connection is closed.");
+    };
+    return { connection, signer, publish, heard };
+  }
+
+  it("refuse a part that is too long, by name, and go on", async () => {
+    const [run, a, b] = await runOf(2);
+    const [idOfA, idOfB] = [a!, b!].map((device) => ("id" in device ? String(device.id) : ""));
+    const { signer, publish, heard } = await observer(run);
+    const head = { ...(await heard(({ sender }) => sender === idOfB)), kind: "part", attempt: 0, millis: 0 } as const;
+    const contents = {
+      exact: new Float32Array(2),
+      values: { bytes: new Uint8Array(12), count: 3, encoding: "f32" },
+    } as const;
+    // The numbers that are expected, and bytes behind them; in the other's name, so that it is left out.
+    const long = await messages(signer, head, { ...contents, record: "x".repeat(5000) }, 1 << 19);
+    const leads = a!.round(work());
+    await pause(50);
+    publish(`to.${idOfA}`, long);
+    expect([...(await leads).exact]).toEqual([1, 1]);
+    expect(a!.warnings.join("\n")).toMatch(new RegExp(`device ${idOfB} has \\d+ bytes, which is too long`));
+    await b!.round(work());
+    await untilAll([a!, b!]);
+    // Before a round has begun, what it expects is not known: a length that none has.
+    const [huge] = await messages(signer, { ...head, round: a!.rounds }, contents, 1 << 19);
+    new DataView(huge!.buffer).setUint32(24, 2 ** 32 - 1, true);
+    publish(`to.${idOfA}`, [await signer.sign(Uint8Array.from(huge!))]);
+    await pause(100);
+    expect(a!.warnings.join("\n")).toContain(`${2 ** 32 - 1} bytes, which is too long`);
+    await untilAll([a!, b!]);
+  });
+
+  it("let in no device with messages of another version, and enter no run of one", async () => {
+    const [run, a] = await runOf(1);
+    const { connection, signer } = await observer(run);
+    const head = { kind: "ask", sender: newId(), run: NO_ID, round: 0, attempt: 0, digest: NO_ID, millis: 0 } as const;
+    const record = { what: "enter", version: 2, identity: { ...IDENTITY, "wire.encoding": "f32" } };
+    const [question] = await messages(signer, head, { record }, 1 << 19);
+    const { data } = await connection.request(`safetape.${run}.ask`, question, { timeout: 5000 });
+    expect(contentsOf(headOf(data)!, [data]).record).toMatchObject({ version: 1, refused: "It is another run." });
+    expect(a!.warnings.join()).toContain("was refused");
+    expect([...(await a!.round(work())).exact]).toEqual([1, 1]);
+
+    const later = newRun();
+    const leader = await observer(later);
+    const ofLeader = { ...head, sender: newId(), run: newId() };
+    const alive = { state: "synced", leads: true, round: 0, rows: 1, gpu: "one", identity: "" };
+    const refusal = { refused: "It is another run.", version: 2, identity: record.identity };
+    const [sign] = await messages(leader.signer, { ...ofLeader, kind: "alive" }, { record: alive }, 1 << 19);
+    const [answer] = await messages(leader.signer, { ...ofLeader, kind: "answer" }, { record: refusal }, 1 << 19);
+    const timer = setInterval(() => leader.publish("alive", [sign!]), 50);
+    onTestFinished(() => clearInterval(timer));
+    leader.connection.subscribe(`safetape.${later}.ask`, { callback: (_, message) => void message.respond(answer) });
+    const error = await failure(enter(later));
+    expect(error.message).toContain("messages 2; this is version 1");
   });
 
   it("send one with other tensors to fetch the leader's", async () => {

@@ -5,7 +5,11 @@ import { startNats, whyNoNats } from "../../bench/distributed/nats-server";
 import type { NatsServer } from "../../bench/distributed/nats-server";
 import { subjectTrainer } from "../../bench/distributed/subject";
 import type { Subject } from "../../bench/distributed/subject";
+import { memoryDirectory } from "../../src/io/directory";
+import type { CheckpointOptions } from "../../src/train/options";
+import { device, digestsOf, end } from "../support/devices";
 import { useEngine } from "../support/engine";
+import { itLong } from "../support/long";
 
 const engine = await useEngine();
 const reason = await whyNoNats();
@@ -77,5 +81,28 @@ describe.skipIf(reason !== undefined)(`several devices${reason === undefined ? "
     }
     // Whichever of the two led.
     expect([...a.warnings, ...c.warnings].join("\n")).toMatch(/left out|leads from now on/);
+  });
+
+  itLong("resume one checkpoint to the bits of a run that was not interrupted", async () => {
+    const subject = { steps: 7, batch: 8, policy: "fixed" } as const;
+    const directory = memoryDirectory("checkpoints");
+    const ends: string[] = [];
+    /** Two devices train to the end, or to a step after which the one that began saves and both end. */
+    const train = async (run: string, checkpoints: CheckpointOptions, until = Infinity): Promise<number[]> => {
+      const joining = { servers: server.address, run, devices: 2 };
+      const first = await device(engine, subject, joining, { checkpoints });
+      const second = await device(engine, subject, joining);
+      const digests = await Promise.all([first, second].map((trainer) => digestsOf(trainer, until)));
+      if (until < subject.steps) await first.saveCheckpoint();
+      ends.push(...digests.map((each) => [...each.values()].at(-1)!));
+      [second, first].forEach(end);
+      return [...digests[1]!.keys()];
+    };
+    expect(await train("undisturbed", {})).toEqual([1, 2, 3, 4, 5, 6, 7]);
+    expect(await train("interrupted", { directory, every: 0 }, 4)).toEqual([1, 2, 3, 4]);
+    expect(await train("resumed", { directory, every: 0, resume: true })).toEqual([5, 6, 7]);
+    const [one, two, , , ...resumed] = ends;
+    expect(two).toBe(one);
+    expect(resumed).toEqual([one, one]);
   });
 });
