@@ -211,34 +211,61 @@ async function writeTable(): Promise<void> {
 
 // Kills
 
-/** Kills a device of two at a random moment, and lets another one join in its place. */
+interface Kill {
+  readonly run: number;
+  /** The victim's last step. */
+  readonly afterStep: number;
+  readonly victim: "leader" | "follower" | "joining";
+}
+
+/** Steps of a run, and those after which no device is killed any more: another one must have the time to come. */
+const KILL_STEPS = 160;
+const LAST_KILL = 100;
+
+/**
+ * Runs of two devices, of which one is killed at a random moment and replaced by another, again and again; some while they join. Whoever
+ * is left at the end has the same tensors as the others, and losses close to those of one device.
+ */
 async function benchKills(kills: number, seed: number): Promise<void> {
   using engine = await createEngine();
   const random = new Random(seed);
   const server = await startNats();
-  const subject = { steps: 16, batch: 8, policy: "safe" } as const;
-  const outcomes: { readonly leader: boolean; readonly afterStep: number; readonly worstLoss: number }[] = [];
+  const subject = { steps: KILL_STEPS, batch: 8, policy: "safe", learningRate: 1e-4 } as const;
+  const outcomes: Kill[] = [];
+  const worst: number[] = [];
   try {
     const alone = await (await DeviceProcess.start({ subject })).end();
-    for (let i = 0; i < kills; i++) {
-      const join = { servers: server.address, run: `kills-${i}`, deadline: 4, devices: 2 };
-      const options: DeviceOptions = { subject, join, pause: 50 };
-      const first = await DeviceProcess.start(options);
-      await sleep(500);
-      const second = await DeviceProcess.start(options);
-      const [victim, survivor] = random.uniform() < 0.5 ? [first, second] : [second, first];
-      await Promise.all([first.step(1), second.step(1)]);
-      await sleep(random.uniform() * 1500);
-      const afterStep = victim.steps.at(-1)!.step;
-      await victim.kill();
-      const third = await DeviceProcess.start(options);
-      const [end, joined] = await Promise.all([survivor.end(), third.end()]);
-      if (end.done !== joined.done) throw new Error(`Kill ${i + 1}: the devices ended with different tensors.`);
-      const worstLoss = Math.max(...end.losses.map((loss, step) => Math.abs(loss - alone.losses[step]!)));
-      if (!(worstLoss < 1e-3)) throw new Error(`Kill ${i + 1}: a loss differs by ${worstLoss}.`);
-      outcomes.push({ leader: victim === first, afterStep, worstLoss });
-      console.log(JSON.stringify({ kill: i + 1, ...outcomes.at(-1) }));
-      await writeResults(engine, "distributed-kills", { kills: outcomes.length, subject, seed, outcomes });
+    for (let run = 1; outcomes.length < kills; run++) {
+      const join = { servers: server.address, run: `kills-${run}`, deadline: 4, devices: 2 };
+      const start = () => DeviceProcess.start({ subject, join, pause: 100 });
+      let devices = [await start(), await start()];
+      await Promise.all(devices.map((device) => device.step(1)));
+      const stepNow = (): number => Math.max(...devices.map(({ steps }) => steps.at(-1)?.step ?? 0));
+      while (stepNow() < LAST_KILL && outcomes.length < kills) {
+        const isJoining = devices[1]!.steps.length === 0;
+        const victim = isJoining || random.uniform() < 0.5 ? devices[1]! : devices[0]!;
+        const survivor = devices.find((device) => device !== victim)!;
+        await sleep(random.uniform() * 1500);
+        const afterStep = victim.steps.at(-1)?.step ?? 0;
+        await victim.kill();
+        const role = victim.steps.at(-1)?.leads === true ? "leader" : "follower";
+        outcomes.push({ run, afterStep, victim: afterStep === 0 ? "joining" : role });
+        console.log(JSON.stringify({ kill: outcomes.length, ...outcomes.at(-1) }));
+        devices = [survivor, await start()];
+        // One of four is killed while it joins.
+        if (random.uniform() < 0.25) await sleep(random.uniform() * 3000);
+        else await devices[1]!.step(1);
+      }
+      const ends = await Promise.all(devices.map((device) => device.end()));
+      if (new Set(ends.map(({ done }) => done)).size > 1)
+        throw new Error(`Run ${run}: the ends have different tensors.`);
+      const { losses } = ends[0]!;
+      if (losses.length !== KILL_STEPS) throw new Error(`Run ${run} has ${losses.length} losses.`);
+      worst.push(Math.max(...losses.map((loss, step) => Math.abs(loss - alone.losses[step]!))));
+      console.log(JSON.stringify({ run, worst: worst.at(-1) }));
+      if (!(worst.at(-1)! < 1e-3)) throw new Error(`Run ${run}: a loss differs by ${worst.at(-1)}.`);
+      const worstLoss = Math.max(...worst);
+      await writeResults(engine, "distributed-kills", { kills: outcomes.length, worstLoss, subject, seed, outcomes });
     }
   } finally {
     await server.stop();

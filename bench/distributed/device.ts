@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createEngine } from "../../src/node/engine";
 import { join } from "../../src/node/entry/distributed";
 import type { JoinOptions } from "../../src/distributed/join";
+import type { World, WorldMember } from "../../src/train/world";
 import { digestOf, subjectTrainer } from "./subject";
 import type { Subject } from "./subject";
 
@@ -24,19 +25,24 @@ export interface DeviceOptions {
 
 const tell = (fact: object): void => void process.stdout.write(`${JSON.stringify(fact)}\n`);
 
+/** The device's place in its run. */
+let member: WorldMember | undefined;
+
+const seen = (world: World): World => ({ ...world, enter: async (run) => (member = await world.enter(run)) });
+
 async function main(given: string): Promise<void> {
   // Given by the program that starts this one.
   const options = JSON.parse(given) as DeviceOptions;
   using engine = await createEngine();
   using trainer = await subjectTrainer(engine, options.subject, {
-    ...(options.join && { distributed: join(options.join) }),
+    ...(options.join && { distributed: seen(join(options.join)) }),
     warn: (warning) => tell({ warning }),
   });
   tell({ created: engine.info.description });
   for await (const { step, loss, seconds, wire, freezes, frozenTensors, rowsAtOnce } of trainer.steps()) {
     const frozen = freezes.map(({ tensors }) => tensors.length);
     const digests = options.tellsDigests ? { digest: await digestOf(trainer) } : {};
-    tell({ step, loss, seconds, wire, frozen, frozenTensors, rowsAtOnce, ...digests });
+    tell({ step, loss, seconds, wire, frozen, frozenTensors, rowsAtOnce, leads: member?.leads, ...digests });
     if (step === options.leaveAfter) break;
     if (step === options.waitsAfter) await new Promise((resolve) => process.stdin.once("data", resolve));
     if (options.pause !== undefined) await sleep(options.pause);

@@ -15,6 +15,10 @@ export interface ToldStep {
   readonly frozen: readonly number[];
   readonly frozenTensors: number;
   readonly rowsAtOnce: number;
+  /** Whether the device leads its run. */
+  readonly leads?: boolean;
+  /** When this was heard, by `performance.now()` of the process that started the device. */
+  readonly at: number;
   readonly digest?: string;
 }
 
@@ -72,7 +76,7 @@ export class DeviceProcess {
     this.#isCreated ||= told.created !== undefined;
     if (told.warning !== undefined) this.warnings.push(told.warning);
     // The program tells all members of a step or of an end.
-    if (told.step !== undefined) this.steps.push(told as ToldStep);
+    if (told.step !== undefined) this.steps.push({ ...(told as ToldStep), at: performance.now() });
     // As above.
     if (told.done !== undefined) this.#end = told as ToldEnd;
     this.#tell();

@@ -24,6 +24,8 @@ export interface Subject {
   /** Seed of the model's weights, and so of the base. Default 0. */
   readonly base?: number;
   readonly dropout?: number;
+  /** Default 1e-3. */
+  readonly learningRate?: number;
 }
 
 /** Tokens of the longest row. */
@@ -69,6 +71,7 @@ export async function subjectTrainer(
     policy,
     base = 0,
     dropout = 0.1,
+    learningRate = 1e-3,
     microBatch,
   } = subject;
   const config = {
@@ -89,7 +92,7 @@ export async function subjectTrainer(
     steps,
     accumulate,
     seed: 3,
-    optimizer: { learningRate: 1e-3, maxGradNorm: 1 },
+    optimizer: { learningRate, maxGradNorm: 1 },
     ...(microBatch !== undefined && { memory: { microBatch } }),
     ...(policy === "safe" && {
       policy: safe({ every: 2, maxWarmup: 1, scores: "warmup", rampEnd: 2 }),
