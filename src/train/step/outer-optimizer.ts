@@ -37,7 +37,7 @@ export class OuterOptimizer {
       const values = await readTensors({ options, state }, names);
       this.#start = byName(state, names, values);
     }
-    // A device that has none does not get here: \`plan\` throws.
+    // A device that has none does not get here: `plan` throws.
     return world.share!;
   }
 
@@ -79,7 +79,7 @@ export class OuterOptimizer {
   }
 
   /**
-   * Continues from what \`save\` returned.
+   * Continues from what `save` returned.
    * @param live names of the tensors that learn.
    * @param read what was saved of a tensor of the run; undefined where there is none.
    */
