@@ -24,6 +24,7 @@ import {
   giveModel,
   goToPlan,
   goToTake,
+  lastResult,
   makeSmall,
   passes,
   planExample,
@@ -86,6 +87,8 @@ async function checkRepeated(page: Page, model: string): Promise<void> {
   expect(found).toHaveLength(expected.length);
   found.forEach((loss, i) => expect(loss).toBeCloseTo(expected[i]!, 4));
   expect(stdout).toMatch(/dev loss [\d.]+, accuracy [\d.]+/);
+  const { bestStep } = await lastResult(page, v.object({ bestStep: v.number() }));
+  expect(stdout).toContain(`kept the adapter of step ${bestStep}\n`);
 }
 
 const losses = ({ steps }: RunRecord): number[] => steps.map(({ loss }) => loss);

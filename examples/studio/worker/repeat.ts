@@ -6,6 +6,7 @@ import { adapterOptions, trainerSettings } from "./plan";
 import type { PlanForm } from "../protocol";
 import type { StudioData } from "./data";
 import type { StudioImage } from "./read";
+import { EVALUATIONS } from "./run";
 
 /** The programs, their data, and the adapter's configuration, which Python reads. */
 export function repeatFiles(adapter: BlobDirectory, data: StudioData, form: PlanForm): (readonly [string, Blob])[] {
@@ -82,7 +83,7 @@ function nodeProgram(data: StudioData, form: PlanForm): string {
   const headOptions = head.labelNames ? { task: head.task, labels: head.labelNames.length } : head;
   return `// Repeats the run in Node:  npm install safetape webgpu && node repeat.mjs MODEL_DIRECTORY
 import { readFileSync } from "node:fs";
-import { ${form.adapter}, createEngine, loadModel, never, safe, saveAdapter, Trainer } from "safetape";
+import { ${form.adapter}, createEngine, EarlyStopping, loadModel, never, safe, saveAdapter, Trainer } from "safetape";
 import { ${imports} } from "safetape/data";
 
 const [directory = "model"] = process.argv.slice(2);
@@ -104,13 +105,24 @@ const trainer = await Trainer.create({
   ...${JSON.stringify(trainerSettings(form))},
   onNotFinite: "skip",${images ? "" : "\n  ...(train.some(({ weights }) => weights) && { loss: weightedTokens() }),"}
 });
-for await (const { step, totalSteps, loss } of trainer.steps()) console.log(\`\${step}/\${totalSteps}  loss \${loss}\`);
-if (dev.length > 0) {
-  const { loss, predictions, labels } = await trainer.evaluate(batches(dev, { size: ${form.batch}, shuffle: false }).restOfEpoch());
-  const right = predictions.filter((prediction, i) => prediction === labels[i]).length;
-  console.log(\`dev loss \${loss}\${predictions.length > 0 ? \`, accuracy \${right / predictions.length}\` : ""}\`);
+// The studio keeps the adapter of the best of its evaluations: the fewest wrong classes, else the lowest loss.
+const best = new EarlyStopping(trainer, { patience: Infinity });
+const every = Math.max(1, Math.ceil(trainer.progress.totalSteps / ${EVALUATIONS}));
+for await (const { step, totalSteps, loss } of trainer.steps()) {
+  console.log(\`\${step}/\${totalSteps}  loss \${loss}\`);
+  if (dev.length === 0 || (step % every !== 0 && step !== totalSteps)) continue;
+  const evaluated = await trainer.evaluate(batches(dev, { size: ${form.batch}, shuffle: false }).restOfEpoch());
+  const { predictions, labels } = evaluated;
+  const wrong = predictions.filter((prediction, i) => prediction !== labels[i]).length;
+  const accuracy = predictions.length > 0 ? \`, accuracy \${1 - wrong / predictions.length}\` : "";
+  console.log(\`dev loss \${evaluated.loss}\${accuracy}\`);
+  await best.add(wrong + evaluated.loss / (1 + evaluated.loss));
 }
-await saveAdapter("repeated", trainer); // that of the last step; the studio keeps that of the best evaluation
+if (dev.length > 0) {
+  await best.restoreBest();
+  console.log(\`kept the adapter of step \${best.best.step}\`);
+}
+await saveAdapter("repeated", trainer);
 engine.dispose();
 `;
 }

@@ -27,7 +27,7 @@ import { runDrawings } from "./pictures";
 import { adapterOf, policyOf, trainerSettings } from "./plan";
 
 /** Evaluations in the course of a run. */
-const EVALUATIONS = 8;
+export const EVALUATIONS = 8;
 /** Milliseconds between two checkpoints, after one that the storage refused, and between two reports to the page. */
 const CHECKPOINT_MS = 5_000;
 const REFUSED_MS = 60_000;
