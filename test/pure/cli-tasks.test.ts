@@ -1,5 +1,6 @@
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { evaluateTask } from "../../src/cli/evaluation";
 import { UsageError } from "../../src/cli/options";
@@ -104,6 +105,18 @@ describe("image data sets", () => {
 });
 
 describe("tasks of texts", () => {
+  it("may be compressed, in a folder or alone; a damaged file is named", async () => {
+    write("train.csv.gz", gzipSync('"1","a film","not boring"\n'));
+    write("test.csv.gz", gzipSync('"4","the film","boring"\n"2","film","is"\n'));
+    expect(await devLabels("agnews", path())).toEqual([3, 1]);
+    const alone = await optionsFor("agnews", path("test.csv.gz"));
+    const batches = (await readTask("agnews", { ...alone, evaluateOnly: true })).dev!(2);
+    expect([...batches].flatMap(({ labels }) => [...labels])).toEqual([3, 1]);
+    write("test.csv.gz", gzipSync("text").subarray(0, 12));
+    const error = await failure(devLabels("agnews", path()));
+    expect(error.message).toMatch(/test\.csv\.gz in .* cannot be decompressed: .*\.\nFetch it again/);
+  });
+
   it("agnews reads train.csv and test.csv", async () => {
     write("train.csv", '"1","a film","not boring"\n');
     write("test.csv", '"4","the film","boring"\n"2","film","is"\n');

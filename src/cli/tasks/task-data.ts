@@ -29,6 +29,7 @@ import { weightedTokens } from "../../train/plans/weighted-tokens";
 import { UsageError } from "../options";
 import { publishedSplit } from "./published-split";
 import type { Split } from "./published-split";
+import { GZIP, unzipped } from "./unzipped";
 
 /** A data set for evaluation: its batches of `rows`, in order. */
 export type DevSet = (rows: number) => Iterable<Batch>;
@@ -197,7 +198,8 @@ export interface TaskFileNames {
 }
 
 /**
- * Finds the files of a task in a folder. A path of a file is that of the training set, or of the dev set with `evaluateOnly`.
+ * Finds the files of a task in a folder, plain or compressed (.gz). A path of a file is that of the training set, or of the dev set with
+ * `evaluateOnly`.
  * @throws DataError for `evaluateOnly` in a folder without a dev set.
  */
 export async function taskFiles(
@@ -205,14 +207,14 @@ export async function taskFiles(
   { train: trainNames, dev: devNames, test: testNames = [] }: TaskFileNames,
 ): Promise<TaskFiles> {
   if ((await stat(path).catch(() => undefined))?.isFile()) {
-    const [folder, file] = [await openDirectory(dirname(path)), basename(path)];
+    const [folder, file] = [unzipped(await openDirectory(dirname(path))), basename(path, GZIP)];
     return {
       folder,
       part: "dev",
       ...(evaluateOnly ? { train: undefined, dev: file } : { train: file, dev: undefined }),
     };
   }
-  const folder = await openDirectory(path);
+  const folder = unzipped(await openDirectory(path));
   const names = await folder.list();
   const [train, devFile, testFile] = [trainNames, devNames, testNames].map((candidates) =>
     candidates.find((file) => names.includes(file)),
