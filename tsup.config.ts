@@ -107,7 +107,9 @@ export default defineConfig([
     minify: true,
     sourcemap: false,
     platform: "browser",
+    external: [],
     noExternal: [/.*/],
+    removeNodeProtocol: false,
     esbuildPlugins: [
       wgslModules({ compact: true, later: LATER }),
       bundledLicences("THIRD-PARTY-LICENCES.txt"),
@@ -116,7 +118,7 @@ export default defineConfig([
       studioFiles,
     ],
     esbuildOptions: (options) => {
-      options.alias = WITHOUT_CANVAS;
+      options.alias = { ...WITHOUT_CANVAS, "node:crypto": "./scripts/no-crypto.mjs" };
     },
   },
 ]);

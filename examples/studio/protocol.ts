@@ -122,6 +122,17 @@ export interface PlanForm {
   readonly seed: number;
 }
 
+/** A run of several devices. */
+export interface Together {
+  /** Address of a NATS server: ws:// or wss://. */
+  readonly servers: string;
+  /** Name of the run. */
+  readonly run: string;
+  readonly token?: string;
+  /** Devices that the first step waits for. */
+  readonly devices: number;
+}
+
 export interface LifetimeBytes {
   readonly weight: number;
   readonly state: number;
@@ -218,7 +229,8 @@ export interface Api {
   fit(form: PlanForm, budget: number): Promise<PlanForm>;
   /** Measures the operations of a second, by a few steps of the run itself. */
   measure(form: PlanForm): Promise<void>;
-  train(form: PlanForm): Promise<RunFacts>;
+  /** Trains alone, or as one of several devices: such a run is not stored. */
+  train(form: PlanForm, together?: Together): Promise<RunFacts>;
   pause(): Promise<void>;
   resume(): Promise<void>;
   stop(): Promise<void>;

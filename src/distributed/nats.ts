@@ -15,7 +15,14 @@ export interface Nats {
 /** @throws DistributedError where the packages are not installed. */
 export async function loadNats(): Promise<Nats> {
   const [jetstream, obj] = await installed(() => Promise.all([import("@nats-io/jetstream"), import("@nats-io/obj")]));
-  return { jetstream, obj };
+  return { jetstream: exportsOf(jetstream), obj: exportsOf(obj) };
+}
+
+/** What a CommonJS package exports, which bundles that esbuild splits have as the default export alone. */
+function exportsOf<T extends object>(module: T): T {
+  // Its type says nothing of a default.
+  const { default: exported } = module as { readonly default?: T };
+  return exported ?? module;
 }
 
 /** What `load` imports. @throws DistributedError where the packages are not installed. */

@@ -10,7 +10,9 @@ import { chatPrompt, loadTokenizer } from "safetape/data";
 import type { ChatMessage } from "safetape/data";
 import * as v from "valibot";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { startNats, whyNoNats } from "../../bench/distributed/nats-server";
 import { writeResults } from "../../bench/support/results";
+import { driverEnvironment, findDrivers } from "../../scripts/vulkan/drivers.mjs";
 import type { RunRecord } from "../../src/report/record";
 import { useEngine } from "../support/engine";
 import { useSharedFolder } from "../support/folder";
@@ -54,6 +56,7 @@ const kept = (name: string): string => {
 /** A run of many short steps, and of few. */
 const MANY = { batch: 2, steps: 45 };
 const FEW = { batch: 8, steps: 3 };
+const noNats = await whyNoNats();
 const engine = await useEngine();
 const reviews = readFileSync("examples/data/sentiment/train.tsv", "utf8").split("\n");
 
@@ -75,15 +78,27 @@ async function tabTo(page: Page, name: RegExp): Promise<void> {
   throw new Error(`Tab does not lead to ${name.source}.`);
 }
 
-/** Runs the Node program that is taken away with a model, and compares its losses with the page's. */
-async function checkRepeated(page: Page, model: string): Promise<void> {
-  const expected = losses(await takeRecord(page));
+/** Takes the programs away that repeat a run, into a folder in which Node finds this package. */
+async function takePrograms(page: Page): Promise<string> {
   const folder = mkdtempSync(path("repeat-"));
   await takeInto(page, "repeat", folder);
   mkdirSync(join(folder, "node_modules"));
   symlinkSync(process.cwd(), join(folder, "node_modules", "safetape"));
-  const { stdout } = await promisify(execFile)(process.execPath, [join(folder, "repeat.mjs"), model], { cwd: folder });
+  return folder;
+}
+
+/** Runs the Node program that was taken away. @returns what it prints, and the losses in it. */
+async function repeated(folder: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const options = { cwd: folder, env: { ...process.env, ...env } };
+  const { stdout } = await promisify(execFile)(process.execPath, [join(folder, "repeat.mjs"), ...args], options);
   const found = [...stdout.matchAll(/^\d+\/\d+ {2}loss (\S+)$/gm)].map(([, loss]) => Number(loss));
+  return { stdout, found };
+}
+
+/** Runs the Node program that is taken away with a model, and compares its losses with the page's. */
+async function checkRepeated(page: Page, model: string): Promise<void> {
+  const expected = losses(await takeRecord(page));
+  const { stdout, found } = await repeated(await takePrograms(page), [model]);
   expect(found).toHaveLength(expected.length);
   found.forEach((loss, i) => expect(loss).toBeCloseTo(expected[i]!, 4));
   expect(stdout).toMatch(/dev loss [\d.]+, accuracy [\d.]+/);
@@ -184,6 +199,42 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
     await checkRepeated(page, resolve("examples/model"));
     await page.context().close();
   });
+
+  it.skipIf(noNats !== undefined)(
+    `trains one run with a Node program of its own, over a NATS server${noNats === undefined ? "" : ` (left out: ${noNats})`}`,
+    async () => {
+      const server = await startNats();
+      const { page, problems } = await studio.open();
+      await planExample(page, path("reviews.tsv"), FEW);
+      await trainToEnd(page);
+      await goToTake(page);
+      const alone = await takeRecord(page);
+      const folder = await takePrograms(page);
+      await page.click("nav button:has-text('Train')");
+      await page.click("#train summary");
+      await checkAccessible(page, "a run of several devices");
+      await page.getByLabel("Address of the server").fill(server.websocket);
+      await page.getByLabel("Name of the run").fill("studio");
+      await page.getByLabel("Token of the run").fill("secret");
+      await press(page, "Train again");
+      const llvmpipe = findDrivers().find(({ name }) => name === "llvmpipe");
+      const env = { ...driverEnvironment(llvmpipe!), SAFETAPE_ADAPTER: "llvmpipe", SAFETAPE_RANK_TOKEN: "secret" };
+      const [{ found }] = await Promise.all([
+        repeated(folder, [resolve("examples/model"), server.address, "studio"], env),
+        said(page, /^Trained\. accuracy/),
+      ]);
+      await page.click("nav button:has-text('Take away')");
+      const shared = await takeRecord(page);
+      expect(losses(shared), "losses of the page and of the program").toEqual(found);
+      expect(found).toHaveLength(FEW.steps);
+      found.forEach((loss, i) => expect(loss, `step ${i + 1}, alone and shared`).toBeCloseTo(losses(alone)[i]!, 4));
+      for (const { step, wire } of shared.steps) expect(wire?.sent, `bytes of step ${step}`).toBeGreaterThan(0);
+      expect(await page.innerText("body"), "the token").not.toContain("secret");
+      expect(problems).toEqual([]);
+      await page.context().close();
+      await server.stop();
+    },
+  );
 
   it("trains a model of images on a folder with a folder for each class, and repeats that in Node", async () => {
     const folder = await writeModel(path("image-model"), tiny.vit());

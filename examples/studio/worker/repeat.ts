@@ -82,11 +82,15 @@ function nodeProgram(data: StudioData, form: PlanForm): string {
   // By their number: a model's own names of its classes would be compared with the data's.
   const headOptions = head.labelNames ? { task: head.task, labels: head.labelNames.length } : head;
   return `// Repeats the run in Node:  npm install safetape webgpu && node repeat.mjs MODEL_DIRECTORY
+// As one of several devices:  npm install @nats-io/transport-node @nats-io/jetstream @nats-io/obj
+//                             SAFETAPE_RANK_TOKEN=TOKEN node repeat.mjs MODEL_DIRECTORY nats://HOST NAME
 import { readFileSync } from "node:fs";
 import { ${form.adapter}, createEngine, EarlyStopping, loadModel, never, safe, saveAdapter, Trainer } from "safetape";
 import { ${imports} } from "safetape/data";
+import { join } from "safetape/distributed";
 
-const [directory = "model"] = process.argv.slice(2);
+const [directory = "model", servers, run] = process.argv.slice(2);
+const token = process.env.SAFETAPE_RANK_TOKEN;
 const lines = (name) =>
   readFileSync(new URL(\`\${name}.jsonl\`, import.meta.url), "utf8")
     .split("\\n")
@@ -103,11 +107,13 @@ const trainer = await Trainer.create({
   policy: ${form.freeze}(),
   data: batches(train, { size: ${form.batch}, seed: ${form.seed} }),
   ...${JSON.stringify(trainerSettings(form))},
-  onNotFinite: "skip",${images ? "" : "\n  ...(train.some(({ weights }) => weights) && { loss: weightedTokens() }),"}
+  onNotFinite: "skip",
+  ...(servers && { distributed: join({ servers, run, devices: 2, ...(token && { token }) }) }),${images ? "" : "\n  ...(train.some(({ weights }) => weights) && { loss: weightedTokens() }),"}
 });
 // The studio keeps the adapter of the best of its evaluations: the fewest wrong classes, else the lowest loss.
 const best = new EarlyStopping(trainer, { patience: Infinity });
-const every = Math.max(1, Math.ceil(trainer.progress.totalSteps / ${EVALUATIONS}));
+// Other devices would wait meanwhile.
+const every = servers ? Infinity : Math.max(1, Math.ceil(trainer.progress.totalSteps / ${EVALUATIONS}));
 for await (const { step, totalSteps, loss } of trainer.steps()) {
   console.log(\`\${step}/\${totalSteps}  loss \${loss}\`);
   if (dev.length === 0 || (step % every !== 0 && step !== totalSteps)) continue;
@@ -123,6 +129,7 @@ if (dev.length > 0) {
   console.log(\`kept the adapter of step \${best.best.step}\`);
 }
 await saveAdapter("repeated", trainer);
+trainer.dispose();
 engine.dispose();
 `;
 }

@@ -20,7 +20,8 @@ import { EarlyStopping } from "../../../src/train/early-stopping";
 import type { CheckpointExtra } from "../../../src/train/options";
 import { Trainer } from "../../../src/train/trainer";
 import { version } from "../../../package.json";
-import type { EvaluationFacts, Metrics, PlanForm, RunFacts, StudioEvent } from "../protocol";
+import type { World, WorldMember } from "../../../src/train/world";
+import type { EvaluationFacts, Metrics, PlanForm, RunFacts, StudioEvent, Together } from "../protocol";
 import type { StudioData } from "./data";
 import { StorageFullError } from "./directories";
 import { runDrawings } from "./pictures";
@@ -61,6 +62,8 @@ export interface RunOptions {
   /** Where checkpoints go; undefined for none. */
   readonly checkpoints: Directory | undefined;
   readonly isResumed: boolean;
+  /** The run of several devices that this one takes part in; undefined to train alone. */
+  readonly together?: Together | undefined;
   readonly emit: (event: StudioEvent) => void;
 }
 
@@ -117,6 +120,8 @@ export class Run {
   #last: Tensors | undefined;
   #weights: AdapterWeights | undefined;
   #hasFailed = false;
+  /** Whether it is no more among the devices that it trained with: it cannot go on. */
+  #hasLeft = false;
   #nextCheckpoint = performance.now() + CHECKPOINT_MS;
   #nextPicture = 0;
   /** Figures drawn so far: each time the next one is. */
@@ -128,13 +133,14 @@ export class Run {
     private readonly options: RunOptions,
     readonly loaded: LoadedModel,
     readonly trainer: Trainer,
+    private readonly member: WorldMember | undefined,
   ) {
     // It keeps the best tensors, and never stops a run.
     this.#best = new EarlyStopping(trainer, { patience: Infinity });
   }
 
   static async open(options: RunOptions): Promise<Run> {
-    const { engine, data, form, checkpoints, isResumed, emit } = options;
+    const { engine, data, form, checkpoints, isResumed, together, emit } = options;
     emit({ type: "progress", text: "Loading weights ..." });
     const loaded = await loadModel(engine, data.directory, {
       ...data.head,
@@ -145,6 +151,9 @@ export class Run {
     try {
       emit({ type: "progress", text: "Planning the run ..." });
       const loss = data.loss(form.length);
+      let member: WorldMember | undefined;
+      const distributed = together && (await worldOf(together, (entered) => (member = entered)));
+      if (together) emit({ type: "progress", text: `Entering the run ${together.run} ...` });
       const trainer = await Trainer.create({
         model: loaded,
         adapter: adapterOf(form),
@@ -154,11 +163,12 @@ export class Run {
         ...(loss && { loss }),
         onNotFinite: "skip",
         warn: (text) => emit({ type: "notice", text }),
+        ...(distributed && { distributed }),
         ...(checkpoints && {
           checkpoints: { directory: checkpoints, every: 0, keep: 1, resume: isResumed, extra: () => run!.#extra() },
         }),
       });
-      run = new Run(options, loaded, trainer);
+      run = new Run(options, loaded, trainer, member);
       run.#restore();
       return run;
     } catch (error) {
@@ -168,7 +178,7 @@ export class Run {
   }
 
   /** Seconds of a step, from a few steps of which nothing is kept. */
-  static async measure(options: Omit<RunOptions, "checkpoints" | "isResumed">): Promise<number> {
+  static async measure(options: Omit<RunOptions, "checkpoints" | "isResumed" | "together">): Promise<number> {
     const run = await Run.open({ ...options, checkpoints: undefined, isResumed: false });
     try {
       const seconds: number[] = [];
@@ -208,7 +218,8 @@ export class Run {
       emit({ type: "progress", text: "Evaluating the model before training ..." });
       this.#before = metricsOf(await trainer.evaluate(dev()));
     }
-    const every = Math.max(1, Math.ceil(totalSteps / EVALUATIONS));
+    // The others would wait meanwhile.
+    const every = this.member ? Infinity : Math.max(1, Math.ceil(totalSteps / EVALUATIONS));
     const recent: number[] = [];
     let [last, lastReport] = [performance.now(), 0];
     let { device } = trainer.options.model.engine;
@@ -279,6 +290,8 @@ export class Run {
   async #finish(dev: (() => Iterable<Batch>) | undefined): Promise<RunFacts> {
     const { emit, data } = this.options;
     const { step } = this.trainer.progress;
+    await this.member?.leave();
+    this.#hasLeft = this.member !== undefined;
     emit({ type: "progress", text: "Evaluating ..." });
     const isNew = this.#evaluations.at(-1)?.step !== step;
     let evaluation = dev && isNew ? await this.#evaluate(dev) : undefined;
@@ -307,7 +320,14 @@ export class Run {
   get facts(): RunFacts {
     const { step, totalSteps } = this.trainer.progress;
     const bestStep = this.#best.best?.step;
-    return { step, totalSteps, hasEnded: step >= totalSteps, before: this.#before, after: this.#after, bestStep };
+    return {
+      step,
+      totalSteps,
+      hasEnded: step >= totalSteps || this.#hasLeft,
+      before: this.#before,
+      after: this.#after,
+      bestStep,
+    };
   }
 
   get evaluation(): EvaluationFacts {
@@ -396,6 +416,18 @@ export class Run {
     this.trainer.dispose();
     this.loaded.dispose();
   }
+}
+
+/** A run of several devices. NATS' client is loaded with the first one. @param onEntered receives the device's place in it. */
+async function worldOf(together: Together, onEntered: (member: WorldMember) => void): Promise<World> {
+  const { join } = await import("../../../src/entry/distributed");
+  const world = join(together);
+  const enter: World["enter"] = async (run) => {
+    const member = await world.enter(run);
+    onEntered(member);
+    return member;
+  };
+  return { ...world, enter };
 }
 
 const breathing = new MessageChannel();

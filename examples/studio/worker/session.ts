@@ -28,6 +28,7 @@ import type {
   StoredRun,
   StudioEvent,
   Take,
+  Together,
 } from "../protocol";
 import { StudioData } from "./data";
 import {
@@ -162,7 +163,7 @@ export class Session implements Api {
     this.#rate = planOf(form, data, undefined).flops / seconds;
   }
 
-  async train(form: PlanForm): Promise<RunFacts> {
+  async train(form: PlanForm, together?: Together): Promise<RunFacts> {
     const data = this.#needed(this.#data, "data");
     const model = this.#needed(this.#model, "a model");
     const engine = await this.#opened();
@@ -171,8 +172,8 @@ export class Session implements Api {
     this.#closeRun(true);
     await this.#lock();
     this.#form = form;
-    const checkpoints = await this.#storeRun(model, data, form);
-    this.#run = await Run.open({ engine, data, form, checkpoints, isResumed: false, emit: this.emit });
+    const checkpoints = together ? undefined : await this.#storeRun(model, data, form);
+    this.#run = await Run.open({ engine, data, form, checkpoints, together, isResumed: false, emit: this.emit });
     return this.#run.train(this.#control);
   }
 

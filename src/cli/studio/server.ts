@@ -13,7 +13,7 @@ export const STUDIO_POLICY = [
   "worker-src 'self'",
   "style-src 'self'",
   "img-src 'self'",
-  "connect-src 'self' https: http://localhost:* http://127.0.0.1:*",
+  "connect-src 'self' https: http://localhost:* http://127.0.0.1:* wss: ws:",
   "base-uri 'none'",
   "form-action 'none'",
   "frame-ancestors 'none'",

@@ -4,6 +4,7 @@ import { bar, button, fill, h, showPicture, tiles } from "../dom";
 import { dropZone } from "../files";
 import { bytes, LIFETIME_WORDS, LIFETIMES, metric, seconds, sumOf } from "../format";
 import type { Step, Studio } from "../studio";
+import { togetherForm } from "./together";
 
 /** How far the run is. */
 type State = "idle" | "running" | "paused";
@@ -19,6 +20,7 @@ export function trainStep(studio: Studio): Step {
   const pause = button("Pause", () => toggle(), { "data-id": "pause" });
   const stop = button("Stop and keep", () => void studio.client.call("stop"), { "data-id": "stop" });
   const goOn = button("Go on from here", () => void continueRun(), { "data-id": "go-on" });
+  const together = togetherForm();
   const next = button("Next: try it", () => studio.go("try"), { class: "primary" });
   const element = h(
     "div",
@@ -28,6 +30,7 @@ export function trainStep(studio: Studio): Step {
       {},
       "Training runs in a worker: this page may be hidden meanwhile. The run is saved in this browser every few seconds.",
     ),
+    together.element,
     h("p", { class: "buttons" }, start, pause, stop, goOn, next),
     progress,
     numbers,
@@ -38,7 +41,8 @@ export function trainStep(studio: Studio): Step {
   async function begin(): Promise<void> {
     const { form } = studio;
     if (!form || !studio.mayReplaceRun()) return;
-    await work(() => studio.client.call("train", form));
+    const asked = together.asked();
+    await work(() => (asked ? studio.client.call("train", form, asked) : studio.client.call("train", form)));
   }
 
   /** Runs until the end, and shows what came of it. */
