@@ -9,7 +9,7 @@ import { readEvidence } from "./evidence/study";
 import type { StudyEvidence } from "./evidence/study";
 
 const FOLDER = "bench/results/evidence";
-const STUDIES = ["images"];
+const STUDIES = ["images", "glue", "generation"];
 
 const INTRODUCTION =
   "# Evidence on real data\n\n" +

@@ -21,30 +21,43 @@ const SETS = {
   texts: {
     variable: "SAFETAPE_DATA",
     folder: fileURLToPath(new URL("../../../shared/data", import.meta.url)),
-    remedy: "Name a folder with wikitext2 and glue in SAFETAPE_DATA.",
+    remedy: "Name a folder with wikitext2, glue and e2e_nlg in SAFETAPE_DATA.",
     files: {
       "wikitext2/wiki.train.tokens.gz": "9898705f951054e1edec8bfa11490632d413c77711db578434466370f29a4a41",
       "wikitext2/wiki.valid.tokens": "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+      "glue/CoLA/dev.tsv": "8c013e21dc39957cac37378d87bebe225b694a0d5fe13eded66c2856628833fd",
       "glue/CoLA/train.tsv": "cb368ebeb9f27d7ad03720d27ddc95687a311bdb100781a2fe59a5f5b1bc0624",
+      "glue/SST-2/dev.tsv": "54a9c12c77e402fc14d6a66a506f24d999f596b0176eb777c972cccc2f9cc4b0",
       "glue/SST-2/train.tsv": "48eac26399f8456935f81dd9e3a745c1430adb6c62e233ccfe22db4a0d15d1d1",
+      "glue/MRPC/dev.tsv": "9e8f284788040f7c9ecde2e1b3c07237c756f926bd9ef8548ef5d34b56f69f17",
       "glue/MRPC/train.tsv": "69abcedee3cf738c6ce58d772e43e1b7cdf5b4edee4aceda459c0d9f4e5599f3",
       "glue/RTE/train.tsv": "41e3a9b063433392343fad9e962cf2f58b681c78d8f71592f4186f0837246c5c",
+      "glue/STS-B/dev.tsv": "fe7dc0632a5033562f3cadff991f6e8d9b9b6311861660e78c3c82eb7db67f59",
       "glue/STS-B/train.tsv": "41c4d978b6162abdcada7e49a982211954cca5459c228db478af333124b257a2",
+      "e2e_nlg/devset.csv": "fc26b78cdb849c80545f513b223d1e051138b43882eeb79e3eb153e689c864f9",
+      "e2e_nlg/testset_w_refs.csv": "edc8db685e39bb9824d5bd70c18b1c9b0412d14b527aa960e2d1c8251ee15ccd",
+      "e2e_nlg/trainset.csv.gz": "879551fc2c4b4d00079eb79f3a77ccdb5792e6b1891895faf4e9317420b46d71",
     },
   },
 };
+
+/** The folder in which a data set is, and that in which it is unless a variable of the environment says otherwise. */
+export function foldersOf(set) {
+  const { variable, folder } = SETS[set];
+  return { folder: resolve(process.env[variable] ?? folder), usual: resolve(folder) };
+}
 
 /**
  * The files of a data set, read whole and decompressed, by name.
  * @throws Error naming a file that is missing, or that is another version.
  */
 export async function readData(set, names = Object.keys(SETS[set].files)) {
-  const { variable, folder, remedy, files } = SETS[set];
-  const root = resolve(process.env[variable] ?? folder);
+  const { remedy, files } = SETS[set];
+  const { folder } = foldersOf(set);
   const contents = {};
   const checksums = {};
   for (const name of names) {
-    const path = join(root, name);
+    const path = join(folder, name);
     const bytes = await readFile(path).catch(({ code }) => {
       throw new Error(`${path} cannot be read (${code}).\n${remedy}`);
     });
@@ -58,6 +71,7 @@ export async function readData(set, names = Object.keys(SETS[set].files)) {
   return { contents, checksums };
 }
 
+/** Where the sentences of GLUE's sets are. */
 const GLUE_COLUMNS = {
   "glue/CoLA/train.tsv": [3],
   "glue/SST-2/train.tsv": [0],

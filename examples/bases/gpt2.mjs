@@ -5,7 +5,7 @@ import { byteLevel } from "./vocabulary.mjs";
 
 const LENGTH = 128;
 
-/** A GPT-2 of 4 layers x 256 on WikiText-2. */
+/** A GPT-2 of 4 layers x 128 on WikiText-2. */
 export async function gpt2({ seed, smoke }) {
   const { train, dev, checksums } = await readWikiText();
   const files = byteLevel(train, 4096);
@@ -29,7 +29,7 @@ export async function gpt2({ seed, smoke }) {
       model_type: "gpt2",
       vocab_size: tokenizer.vocabularySize,
       n_positions: 256,
-      n_embd: 256,
+      n_embd: 128,
       n_layer: 4,
       n_head: 4,
       activation_function: "gelu_new",

@@ -77,7 +77,7 @@ describe("a study on real data", () => {
       /nowhere.*cannot be read \(ENOENT\)\.\nInstall Debian's/,
     );
     expect(existsSync(path("out"))).toBe(false);
-    expect(await study("sounds")).toMatch(/There is no study "sounds"\.\nThe studies are images\./);
+    expect(await study("sounds")).toMatch(/There is no study "sounds"\.\nThe studies are images, glue, generation\./);
   });
 });
 
