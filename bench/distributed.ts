@@ -1,8 +1,8 @@
 // Several devices: the time of a round against a model, by number of devices, bytes and links; runs whose devices are killed.
 //
-//   npm run bench:distributed -- [rounds] [kills] [--kills 100] [--seed 1]
+//   npm run bench:distributed -- [rounds] [membership] [kills] [--kills 100] [--seed 1]
 //
-// Writes bench/results/distributed-rounds.json, distributed-kills-ADAPTER.json and distributed.md.
+// Writes bench/results/distributed-rounds.json, distributed-membership-ADAPTER.json, distributed-kills-ADAPTER.json and distributed.md.
 import { spawn } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -15,7 +15,8 @@ import type { WireEncoding } from "../src/distributed/encoding";
 import { createEngine } from "../src/node/engine";
 import { plan } from "../src/train/estimate/predict";
 import { DeviceProcess } from "./distributed/devices";
-import type { DeviceOptions } from "./distributed/device";
+import { membershipTimes, overheadOf } from "./distributed/membership";
+import type { MembershipTimes } from "./distributed/membership";
 import { bundled } from "./distributed/from-root";
 import { relay } from "./distributed/link";
 import type { Link } from "./distributed/link";
@@ -272,11 +273,29 @@ async function benchKills(kills: number, seed: number): Promise<void> {
   }
 }
 
+// Joining, leaving, overhead
+
+async function benchMembership(): Promise<void> {
+  using engine = await createEngine();
+  const server = await startNats();
+  try {
+    const membership: MembershipTimes[] = [];
+    for (let i = 0; i < 3; i++) membership.push(await membershipTimes(server, `membership-${i}`));
+    const overhead = await overheadOf(server, "overhead");
+    const results = { membership, overhead };
+    console.log(JSON.stringify(results, null, 1));
+    await writeResults(engine, "distributed-membership", results);
+  } finally {
+    await server.stop();
+  }
+}
+
 const { values, positionals } = parseArgs({
   options: { kills: { type: "string", default: "100" }, seed: { type: "string", default: "1" } },
   allowPositionals: true,
 });
-const parts = positionals.length > 0 ? positionals : ["rounds", "kills"];
+const parts = positionals.length > 0 ? positionals : ["rounds", "membership", "kills"];
 if (parts.includes("rounds")) await benchRounds();
 if (parts.includes("rounds") || parts.includes("table")) await writeTable();
+if (parts.includes("membership")) await benchMembership();
 if (parts.includes("kills")) await benchKills(Number(values.kills), Number(values.seed));

@@ -13,6 +13,8 @@ export interface DeviceOptions {
   readonly join?: JoinOptions;
   /** Leaves after so many steps. */
   readonly leaveAfter?: number;
+  /** Leaves after so many steps of its own. */
+  readonly leaveAfterSteps?: number;
   /** Waits so many milliseconds after each step. */
   readonly pause?: number;
   /** Waits after this step for a line on stdin. */
@@ -39,11 +41,12 @@ async function main(given: string): Promise<void> {
     warn: (warning) => tell({ warning }),
   });
   tell({ created: engine.info.description });
+  let made = 0;
   for await (const { step, loss, seconds, wire, freezes, frozenTensors, rowsAtOnce } of trainer.steps()) {
     const frozen = freezes.map(({ tensors }) => tensors.length);
     const digests = options.tellsDigests ? { digest: await digestOf(trainer) } : {};
     tell({ step, loss, seconds, wire, frozen, frozenTensors, rowsAtOnce, leads: member?.leads, ...digests });
-    if (step === options.leaveAfter) break;
+    if (step === options.leaveAfter || ++made === options.leaveAfterSteps) break;
     if (step === options.waitsAfter) await new Promise((resolve) => process.stdin.once("data", resolve));
     if (options.pause !== undefined) await sleep(options.pause);
   }
