@@ -1,8 +1,8 @@
 // Several devices: the time of a round against a model, by number of devices, bytes and links; runs whose devices are killed.
 //
-//   npm run bench:distributed -- [rounds] [membership] [kills] [--kills 100] [--seed 1]
+//   npm run bench:distributed -- [rounds] [membership] [losses] [kills] [--kills 100] [--seed 1]
 //
-// Writes bench/results/distributed-rounds.json, distributed-membership-ADAPTER.json, distributed-kills-ADAPTER.json and distributed.md.
+// Writes bench/results/distributed-rounds.json and distributed.md, and distributed-{membership,losses,kills}-ADAPTER.json.
 import { spawn } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -15,6 +15,8 @@ import type { WireEncoding } from "../src/distributed/encoding";
 import { createEngine } from "../src/node/engine";
 import { plan } from "../src/train/estimate/predict";
 import { DeviceProcess } from "./distributed/devices";
+import { lossOf } from "./distributed/losses";
+import type { Exchange } from "./distributed/losses";
 import { membershipTimes, overheadOf } from "./distributed/membership";
 import type { MembershipTimes } from "./distributed/membership";
 import { bundled } from "./distributed/from-root";
@@ -290,12 +292,40 @@ async function benchMembership(): Promise<void> {
   }
 }
 
+// What encodings and local steps do to the loss
+
+const EXCHANGES: readonly (readonly [name: string, exchange: Exchange])[] = [
+  ["one device", undefined],
+  ["f32", { encoding: "f32" }],
+  ["bf16", { encoding: "bf16" }],
+  ["int8", { encoding: "int8" }],
+  ["10 local steps, f32", { encoding: "f32", localSteps: { every: 10 } }],
+  ["10 local steps, int8", { encoding: "int8", localSteps: { every: 10 } }],
+  ["10 local steps, averaged", { encoding: "f32", localSteps: { every: 10, learningRate: 1, momentum: 0 } }],
+];
+
+async function benchLosses(): Promise<void> {
+  using engine = await createEngine();
+  const server = await startNats();
+  try {
+    const losses: { readonly exchange: string; readonly loss: number }[] = [];
+    for (const [name, exchange] of EXCHANGES) {
+      losses.push({ exchange: name, loss: await lossOf(engine, server, `losses-${losses.length}`, exchange) });
+      console.log(JSON.stringify(losses.at(-1)));
+    }
+    await writeResults(engine, "distributed-losses", losses);
+  } finally {
+    await server.stop();
+  }
+}
+
 const { values, positionals } = parseArgs({
   options: { kills: { type: "string", default: "100" }, seed: { type: "string", default: "1" } },
   allowPositionals: true,
 });
-const parts = positionals.length > 0 ? positionals : ["rounds", "membership", "kills"];
+const parts = positionals.length > 0 ? positionals : ["rounds", "membership", "losses", "kills"];
 if (parts.includes("rounds")) await benchRounds();
 if (parts.includes("rounds") || parts.includes("table")) await writeTable();
 if (parts.includes("membership")) await benchMembership();
+if (parts.includes("losses")) await benchLosses();
 if (parts.includes("kills")) await benchKills(Number(values.kills), Number(values.seed));
