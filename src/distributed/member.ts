@@ -1,5 +1,4 @@
 import type { Msg, NatsConnection } from "@nats-io/nats-core";
-import * as v from "valibot";
 import { hex, sha256Hex } from "../base/sha256";
 import { checkSchema } from "../io/json";
 import type { RoundSize, WireOptions } from "./bytes";
@@ -13,10 +12,9 @@ import type { Contents, Head, Id, Kind, Place, Received, RoundPlan } from "./fra
 import { Log } from "./log";
 import type { LogMessage } from "./log";
 import type { Nats } from "./nats";
+import { ANSWER, difference, QUESTION, REFUSAL, SELF, sorted, VERSION } from "./records";
+import type { Self } from "./records";
 import { shareIn, Speeds, weightsOf } from "./shares";
-
-/** Number of the messages' form. Devices of different ones do not train together. */
-const VERSION = 1;
 
 export interface MemberOptions {
   /** The run's name. */
@@ -32,34 +30,6 @@ export interface MemberOptions {
   /** Whether devices make steps of their own between rounds, so that who comes waits for long. */
   readonly isLocal: boolean;
 }
-
-/** What a device says of itself, again and again. */
-const SELF = v.strictObject({
-  state: v.picklist(["waiting", "synced", "left"]),
-  leads: v.boolean(),
-  round: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
-  rows: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
-  gpu: v.string(),
-  /** Digest of the run's identity. */
-  identity: v.string(),
-});
-type Self = v.InferOutput<typeof SELF>;
-
-/** What a device asks the leader for. */
-const IDENTITY = v.record(v.string(), v.string());
-const QUESTION = v.strictObject({ what: v.picklist(["enter", "state"]), version: v.number(), identity: IDENTITY });
-
-const ANSWER = v.strictObject({
-  refused: v.optional(v.string()),
-  version: v.optional(v.number()),
-  identity: v.optional(IDENTITY),
-  /** Number of the log's last message before the state. */
-  sequence: v.optional(v.number()),
-  /** Name of the object that has the state. */
-  object: v.optional(v.string()),
-});
-
-const REFUSAL = v.strictObject({ fact: v.string(), needsState: v.boolean() });
 
 interface Other extends Self {
   /** When it was last heard of, by `performance.now()`. */
@@ -897,20 +867,3 @@ const isSame = (a: readonly Place[], b: readonly Place[]): boolean =>
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 const copyOf = (record: unknown): unknown => (record === undefined ? undefined : JSON.parse(JSON.stringify(record)));
-
-const sorted = (record: Readonly<Record<string, string>>): [string, string][] =>
-  Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
-
-/** What differs between the run of this name and this device. */
-function difference(
-  name: string,
-  run: Readonly<Record<string, string>>,
-  own: Readonly<Record<string, string>>,
-): string {
-  const [first = "", ...others] = [...new Set([...Object.keys(run), ...Object.keys(own)])].filter(
-    (key) => run[key] !== own[key],
-  );
-  const also = others.length > 0 ? `; ${others.slice(0, 5).join(", ")} differ as well` : "";
-  const shown = (value = "not set"): string => value.slice(0, 80);
-  return `The run ${name} is another one: ${first} is ${shown(run[first])} there and ${shown(own[first])} here${also}.`;
-}
