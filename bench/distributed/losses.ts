@@ -39,7 +39,9 @@ export async function lossOf(engine: Engine, server: NatsServer, run: string, ex
   const trainers = [await device()];
   if (exchange) trainers.push(await device());
   await Promise.all(trainers.map((trainer) => trainer.train()));
-  const { loss } = await trainers[0]!.evaluate(new Batches(dev.slice(0, 320), { size: 32, shuffle: false }).restOfEpoch());
+  const { loss } = await trainers[0]!.evaluate(
+    new Batches(dev.slice(0, 320), { size: 32, shuffle: false }).restOfEpoch(),
+  );
   for (const trainer of trainers) {
     trainer.dispose();
     trainer.options.model.dispose();
