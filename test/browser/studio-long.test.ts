@@ -1,6 +1,7 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { encode } from "fast-png";
 import type { Page } from "playwright-core";
@@ -87,9 +88,15 @@ async function takePrograms(page: Page): Promise<string> {
   return folder;
 }
 
+/** The environment of a program on llvmpipe. */
+function onLlvmpipe(): Record<string, string | undefined> {
+  const llvmpipe = findDrivers().find(({ name }) => name === "llvmpipe");
+  return { ...process.env, ...driverEnvironment(llvmpipe!), SAFETAPE_ADAPTER: "llvmpipe" };
+}
+
 /** Runs the Node program that was taken away. @returns what it prints, and the losses in it. */
-async function repeated(folder: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const options = { cwd: folder, env: { ...process.env, ...env } };
+async function repeated(folder: string, args: readonly string[], env = process.env) {
+  const options = { cwd: folder, env };
   const { stdout } = await promisify(execFile)(process.execPath, [join(folder, "repeat.mjs"), ...args], options);
   const found = [...stdout.matchAll(/^\d+\/\d+ {2}loss (\S+)$/gm)].map(([, loss]) => Number(loss));
   return { stdout, found };
@@ -217,8 +224,7 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
       await page.getByLabel("Name of the run").fill("studio");
       await page.getByLabel("Token of the run").fill("secret");
       await press(page, "Train again");
-      const llvmpipe = findDrivers().find(({ name }) => name === "llvmpipe");
-      const env = { ...driverEnvironment(llvmpipe!), SAFETAPE_ADAPTER: "llvmpipe", SAFETAPE_RANK_TOKEN: "secret" };
+      const env = { ...onLlvmpipe(), SAFETAPE_RANK_TOKEN: "secret" };
       const [{ found }] = await Promise.all([
         repeated(folder, [resolve("examples/model"), server.address, "studio"], env),
         said(page, /^Trained\. accuracy/),
@@ -230,6 +236,43 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
       found.forEach((loss, i) => expect(loss, `step ${i + 1}, alone and shared`).toBeCloseTo(losses(alone)[i]!, 4));
       for (const { step, wire } of shared.steps) expect(wire?.sent, `bytes of step ${step}`).toBeGreaterThan(0);
       expect(await page.innerText("body"), "the token").not.toContain("secret");
+      expect(problems).toEqual([]);
+      await page.context().close();
+      await server.stop();
+    },
+  );
+
+  it.skipIf(noNats !== undefined)(
+    `trains on with one program of two after the other was killed${noNats === undefined ? "" : ` (left out: ${noNats})`}`,
+    async () => {
+      const server = await startNats();
+      const { page, problems } = await studio.open();
+      await planExample(page, path("many.tsv"), MANY);
+      await trainToEnd(page);
+      await goToTake(page);
+      const alone = losses(await takeRecord(page));
+      const [first, second] = [await takePrograms(page), await takePrograms(page)];
+      await page.click("nav button:has-text('Train')");
+      await page.click("#train summary");
+      await page.getByLabel("Address of the server").fill(server.websocket);
+      await page.getByLabel("Name of the run").fill("studio");
+      await press(page, "Train again");
+      const args = [resolve("examples/model"), server.address, "studio"];
+      const killed = spawn(process.execPath, [join(first, "repeat.mjs"), ...args], { cwd: first, env: onLlvmpipe() });
+      for await (const line of createInterface({ input: killed.stdout })) if (line.startsWith("5/")) break;
+      killed.kill("SIGKILL");
+      const [{ found }] = await Promise.all([repeated(second, args, onLlvmpipe()), said(page, /^Trained\. accuracy/)]);
+      await page.click("nav button:has-text('Take away')");
+      const shared = losses(await takeRecord(page));
+      expect(shared).toHaveLength(MANY.steps);
+      shared.forEach((loss, i) => expect(loss, `step ${i + 1}, alone and shared`).toBeCloseTo(alone[i]!, 3));
+      expect(found.length, "steps of the program that joined").toBeGreaterThan(5);
+      expect(shared.slice(-found.length), "losses of the page and of the program").toEqual(found);
+      await takeInto(page, "adapter", path("shared"));
+      const [own, other] = [path("shared"), join(second, "repeated")].map((folder) =>
+        readFileSync(join(folder, "adapter_model.safetensors")),
+      );
+      expect(own!.equals(other!), "the adapters of page and program are equal to the bit").toBe(true);
       expect(problems).toEqual([]);
       await page.context().close();
       await server.stop();
