@@ -598,15 +598,18 @@ describe.skipIf(!isAsked)("the studio (npm run test:studio)", { timeout: TEST_MS
       return route.fulfill({ path: join("examples/model", file), headers });
     });
     await page.click("summary:has-text('Or fetch one')");
-    await page.getByLabel(/^Address/).fill("owner/tiny");
-    await page.getByLabel(/^Token/).fill("secret-token");
+    await page.getByLabel(/^Address, or name/).fill("owner/tiny");
+    await page
+      .locator("#model")
+      .getByLabel(/^Token/)
+      .fill("secret-token");
     expect(requests.filter((url) => url.includes("huggingface"))).toEqual([]);
     await press(page, "Fetch");
     await said(page, /owner\/tiny is open/);
     expect(asked).toContain("/owner/tiny/resolve/main/config.json Bearer secret-token");
     const stored = await page.evaluate(() => JSON.stringify([Object.entries(localStorage), document.cookie]));
     expect(stored).not.toContain("secret");
-    await page.getByLabel(/^Address/).fill("not an address");
+    await page.getByLabel(/^Address, or name/).fill("not an address");
     await press(page, "Fetch");
     await shows(page, ".faults .fact", /neither an address/);
     await page.context().close();
