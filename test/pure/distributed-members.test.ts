@@ -137,12 +137,12 @@ describe.skipIf(reason !== undefined)(`devices of a run${reason === undefined ? 
   }
 
   it("begin one run, however close they come to each other", async () => {
-    // A run is begun after 125 ms without a sign of others, and the first device's are on their way for 100: some of the second
+    // A run is begun after 250 ms without a sign of others, and the first device's are on their way for 100: some of the second
     // ones come while it begins.
     const servers = await farServer(100);
     const offsets = Array.from({ length: 24 }, (_, i) => 600 + 80 * i);
     const pairs = offsets.map(async (offset) => {
-      const [run, deadline] = [newRun(), 1];
+      const [run, deadline] = [newRun(), 2];
       const first = enter(run, { deadline, servers });
       await pause(offset);
       return Promise.all([first, enter(run, { deadline })]);
@@ -155,8 +155,8 @@ describe.skipIf(reason !== undefined)(`devices of a run${reason === undefined ? 
   });
 
   it("learn that their run was begun anew while nobody heard them", async () => {
-    const [run, deadline] = [newRun(), 0.5];
-    const first = enter(run, { deadline, servers: await farServer(200) });
+    const [run, deadline] = [newRun(), 0.2];
+    const first = enter(run, { deadline, servers: await farServer(300) });
     const connection = await connect({ servers: server.address });
     onTestFinished(() => connection.close());
     const manager = await jetstreamManager(connection);
