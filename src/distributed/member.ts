@@ -713,6 +713,11 @@ export class NatsMember implements WorldMember {
       return;
     }
     if (head.kind !== "part") return;
+    // A part is a sign of life as well, and may come before the one that tells of its round.
+    const known = this.#others.get(head.sender);
+    if (known && known.round <= head.round) {
+      this.#others.set(head.sender, { ...known, round: head.round, at: performance.now() });
+    }
     this.#bytes = added(this.#bytes, "received", data.length, 0);
     // A device may be a moment ahead of this one.
     if (head.round < this.#round || head.round > this.#round + 1) return;
