@@ -45,7 +45,7 @@ export async function worldFrom(options: WorldOptions): Promise<World | undefine
   });
 }
 
-/** What shows a server a credentials file of NATS. */
+/** Makes what answers a NATS server's request to log in, from a credentials file (.creds). */
 export async function authenticatorOf(path: string): Promise<unknown> {
   const { credsAuthenticator } = await installed(() => import("@nats-io/nats-core"));
   return credsAuthenticator(await readFile(path));

@@ -2,9 +2,9 @@ import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
-import { oneLine } from "../io/json";
 import type { ImageSpec } from "../model/model";
 import { MAX_PIXELS } from "./decode-image";
+import { gunzipped } from "./gunzip";
 import type { ImageSample } from "./images";
 import { DEFAULT_PREPROCESSOR, preparedImage } from "./preprocessor";
 import type { Preprocessor } from "./preprocessor";
@@ -73,7 +73,7 @@ async function readArray(directory: Directory, file: string, axes: number, count
   const stored = await directory.read(file);
   const isZipped = stored[0] === 0x1f && stored[1] === 0x8b;
   const headerBytes = 4 + 4 * axes;
-  const header = isZipped ? await inflated(stored, headerBytes, where) : stored;
+  const header = isZipped ? await gunzipped(stored, headerBytes, where) : stored;
   if (header.length < 4 || header[0] !== 0 || header[1] !== 0) {
     throw new DataError(`${where} is not an IDX file`, "give the published files, such as train-images-idx3-ubyte");
   }
@@ -95,42 +95,11 @@ async function readArray(directory: Directory, file: string, axes: number, count
     throw new DataError(`${where} has ${shape[0]!} images for ${count} labels`, "give the labels of the same images");
   }
   const size = headerBytes + shape.reduce((product, length) => product * length, 1);
-  const content = isZipped ? await inflated(stored, size + 1, where) : stored;
+  const content = isZipped ? await gunzipped(stored, size + 1, where) : stored;
   if (content.length !== size) {
     const actual = content.length > size ? "more" : String(content.length);
     const fact = `${where} declares ${shape.join(" x ")} values, which take ${size} bytes, and has ${actual}`;
     throw new DataError(fact, "the file is damaged; fetch it again");
   }
   return { shape, data: content.subarray(headerBytes) };
-}
-
-/** The first `limit` bytes of a gzip file, or all if it has fewer; no more is decompressed. */
-async function inflated(bytes: Uint8Array, limit: number, where: string): Promise<Uint8Array> {
-  // Blob takes no array that might lie in shared memory; this one is the caller's own copy.
-  const reader = new Blob([bytes as Uint8Array<ArrayBuffer>])
-    .stream()
-    .pipeThrough(new DecompressionStream("gzip"))
-    .getReader();
-  const parts: Uint8Array[] = [];
-  let length = 0;
-  try {
-    while (length < limit) {
-      const { value, done } = await reader.read();
-      if (done) break;
-      parts.push(value);
-      length += value.length;
-    }
-  } catch (cause) {
-    // The stream throws Errors; a catch clause cannot say so.
-    const fact = `${where} cannot be decompressed: ${oneLine((cause as Error).message)}`;
-    throw new DataError(fact, "the file is damaged; fetch it again", { cause });
-  }
-  await reader.cancel().catch(() => undefined);
-  const result = new Uint8Array(Math.min(length, limit));
-  let at = 0;
-  for (const part of parts) {
-    result.set(part.subarray(0, result.length - at), at);
-    at += Math.min(part.length, result.length - at);
-  }
-  return result;
 }

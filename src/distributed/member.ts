@@ -225,8 +225,9 @@ export class NatsMember implements WorldMember {
   }
 
   /**
-   * Begins the run behind the log's last message.
-   * @param last number of that message. Resolves with false where another device has begun the run since.
+   * Begins the run behind the message that was the log's last one before others were listened for.
+   * @param last number of that message.
+   * @returns whether it did; not where another device has begun the run since.
    */
   async #found(last: number): Promise<boolean> {
     await this.log.skipTo(last);

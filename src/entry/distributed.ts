@@ -10,17 +10,7 @@ export { WIRE_ENCODINGS } from "../distributed/encoding";
 export type { WireEncoding } from "../distributed/encoding";
 export { DistributedError } from "../distributed/errors";
 export type { JoinOptions, LocalStepsOptions } from "../distributed/join";
-export type {
-  LocalSteps,
-  RoundWork,
-  Share,
-  WireBytes,
-  WireReport,
-  World,
-  WorldMember,
-  WorldPart,
-  WorldRun,
-} from "../train/world";
+export type * from "../train/world";
 
 /**
  * A run in which several devices take part, for a trainer's option `distributed`: they share the rows of each step, and have the same

@@ -109,12 +109,16 @@ describe("tasks of texts", () => {
     write("train.csv.gz", gzipSync('"1","a film","not boring"\n'));
     write("test.csv.gz", gzipSync('"4","the film","boring"\n"2","film","is"\n'));
     expect(await devLabels("agnews", path())).toEqual([3, 1]);
+    // The file that is named is read, though another of its name is there.
+    write("test.csv", '"1","film","is"\n');
     const alone = await optionsFor("agnews", path("test.csv.gz"));
     const batches = (await readTask("agnews", { ...alone, evaluateOnly: true })).dev!(2);
     expect([...batches].flatMap(({ labels }) => [...labels])).toEqual([3, 1]);
-    write("test.csv.gz", gzipSync("text").subarray(0, 12));
+    expect(await devLabels("agnews", path()), "the plain one of two").toEqual([0]);
+    write("train.csv.gz", gzipSync("text").subarray(0, 12));
     const error = await failure(devLabels("agnews", path()));
-    expect(error.message).toMatch(/test\.csv\.gz in .* cannot be decompressed: .*\.\nFetch it again/);
+    expect(error.fact).toMatch(/train\.csv\.gz in .* cannot be decompressed: /);
+    expect(error.remedy).toMatch(/fetch it again/i);
   });
 
   it("agnews reads train.csv and test.csv", async () => {

@@ -207,7 +207,8 @@ export async function taskFiles(
   { train: trainNames, dev: devNames, test: testNames = [] }: TaskFileNames,
 ): Promise<TaskFiles> {
   if ((await stat(path).catch(() => undefined))?.isFile()) {
-    const [folder, file] = [unzipped(await openDirectory(dirname(path))), basename(path, GZIP)];
+    const folder = unzipped(await openDirectory(dirname(path)), basename(path));
+    const file = basename(path, GZIP);
     return {
       folder,
       part: "dev",

@@ -1,37 +1,34 @@
-import { promisify } from "node:util";
-import { gunzip } from "node:zlib";
-import { FileFormatError } from "../../base/errors";
+import { DataError } from "../../base/errors";
+import { gunzipped } from "../../data/gunzip";
 import { checkRange } from "../../io/directory";
 import type { Directory } from "../../io/directory";
-import { oneLine } from "../../io/json";
 
 export const GZIP = ".gz";
-/** Larger files are refused: a damaged or hostile one of a few kilobytes may decompress to more than any memory. */
+/** A damaged or hostile file of a few kilobytes may decompress to more than any memory. */
 const MOST_BYTES = 2 ** 31;
 
-/** A folder in which a file that is only there compressed, as NAME.gz, is NAME. */
-export function unzipped(folder: Directory): Directory {
-  const stored = async (file: string): Promise<string | undefined> =>
-    (await folder.size(file)) === undefined && (await folder.size(file + GZIP)) !== undefined ? file + GZIP : undefined;
+const plainName = (file: string): string => (file.endsWith(GZIP) ? file.slice(0, -GZIP.length) : file);
+
+/**
+ * A folder in which a file that is only there compressed, as NAME.gz, is NAME.
+ * @param chosen a file that is read where its name without .gz is asked for, also where both are there.
+ */
+export function unzipped(folder: Directory, chosen?: string): Directory {
+  const stored = async (file: string): Promise<string | undefined> => {
+    const compressed = file + GZIP;
+    const isPlain = chosen !== compressed && (await folder.size(file)) !== undefined;
+    return isPlain || (await folder.size(compressed)) === undefined ? undefined : compressed;
+  };
   const inflated = async (file: string): Promise<Uint8Array> => {
-    try {
-      return await promisify(gunzip)(await folder.read(file), { maxOutputLength: MOST_BYTES });
-    } catch (cause) {
-      if (cause instanceof FileFormatError) throw cause;
-      // zlib throws Errors; a catch clause cannot say so.
-      const reason = oneLine((cause as Error).message);
-      throw new FileFormatError(
-        `${file} in ${folder.name} cannot be decompressed: ${reason}.`,
-        "Fetch it again; a file may have 2 GiB at most.",
-        { cause },
-      );
-    }
+    const where = `${file} in ${folder.name}`;
+    const bytes = await gunzipped(await folder.read(file), MOST_BYTES + 1, where);
+    if (bytes.length <= MOST_BYTES) return bytes;
+    throw new DataError(`${where} holds more than 2 GiB`, "divide it");
   };
   return {
     ...folder,
     async list() {
-      const names = await folder.list();
-      return [...new Set(names.map((file) => (file.endsWith(GZIP) ? file.slice(0, -GZIP.length) : file)))].sort();
+      return [...new Set((await folder.list()).map(plainName))].sort();
     },
     async size(file) {
       const compressed = await stored(file);

@@ -106,10 +106,10 @@ async function runLocal(
   const share = await local.begin(world, parts);
   const startTime = performance.now();
   await limitRows(parts, share);
-  const own = shareOf(parts, step, share, true);
-  const ofStep = { parts: own.parts, ofStep: undefined };
-  const result = updates.readsGradientsFirst ? await runObserved(parts, step, ofStep) : await runAlone();
-  local.count(own.rows, performance.now() - startTime);
+  const { rows, batchParts } = shareOf(parts, step, share, true);
+  const ownStep = { parts: batchParts, ofStep: undefined };
+  const result = updates.readsGradientsFirst ? await runObserved(parts, step, ownStep) : await runAlone();
+  local.count(rows, performance.now() - startTime);
   const { totalSteps, stepsPerEpoch } = runLength(options);
   const progress = { step: step.index + 1, totalSteps, stepsPerEpoch };
   // A policy's decision is one for all, so that it is made where all have the same tensors.
@@ -122,7 +122,7 @@ async function runLocal(
 
   async function runAlone(): Promise<StepResult> {
     const update = updates.planOf(step.droppedLayers);
-    const { runs, flops } = gradientRuns(parts, step, { lossSum: updates.lossSum, update, share: ofStep });
+    const { runs, flops } = gradientRuns(parts, step, { lossSum: updates.lossSum, update, share: ownStep });
     const all = [...runs, updates.run(step.droppedLayers, step.scheduleFactor)];
     const outputs = await executor.runAll(all, { meanwhile });
     return { ...checkFinite(updates.finish(outputs, step.droppedLayers), step), flops };
@@ -161,29 +161,32 @@ async function limitRows(parts: StepRunnerParts, share: Share): Promise<void> {
 /** Computes the gradients of a share into their tensors. A share without rows computes nothing, and has no FLOPs. */
 async function shareOfStep(parts: StepRunnerParts, step: Step, share: Share, meanwhile: () => void) {
   const { updates, executor } = parts;
-  const own = shareOf(parts, step, share);
-  if (own.rows === 0) return { loss: 0, flops: 0 };
-  const ofStep = own.rows / step.batches.reduce((sum, { rows }) => sum + rows, 0);
-  const { runs, flops } = gradientRuns(parts, step, { lossSum: updates.lossSum, share: { parts: own.parts, ofStep } });
+  const { rows, rowsOfStep, batchParts } = shareOf(parts, step, share);
+  if (rows === 0) return { loss: 0, flops: 0 };
+  const stepShare = { parts: batchParts, ofStep: rows / rowsOfStep };
+  const { runs, flops } = gradientRuns(parts, step, { lossSum: updates.lossSum, share: stepShare });
   const outputs = await executor.runAll(runs, { meanwhile });
   return { loss: outputs.get(LOSS)?.[0] ?? NaN, flops };
 }
 
-/** The rows of a step that belong to a share, and the parts of its batches that have them. @param isStep whether there must be some. */
+/**
+ * The number of a step's rows that belong to a share, and the parts of its batches that have them.
+ * @param isStep whether they are a step of their own: a share without rows then has the nearest that a device can run.
+ */
 function shareOf({ book, options }: StepRunnerParts, { batches }: Step, share: Share, isStep = false) {
   const together = rowsTogether(options);
-  const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
-  let { from, to } = rowsOf(share, rows, together);
+  const rowsOfStep = batches.reduce((sum, batch) => sum + batch.rows, 0);
+  let { from, to } = rowsOf(share, rowsOfStep, together);
   if (isStep && from === to) {
-    from = Math.min(from, rows - together);
+    from = Math.min(from, rowsOfStep - together);
     to = from + together;
   }
   const firstRows: number[] = [];
   batches.reduce((sum, batch) => (firstRows.push(sum), sum + batch.rows), 0);
-  const parts = (batch: Batch, index: number): readonly BatchPart[] => {
+  const batchParts = (batch: Batch, index: number): readonly BatchPart[] => {
     const first = firstRows[index]!;
     const range = { from: Math.max(from - first, 0), to: Math.min(to - first, batch.rows) };
     return range.to > range.from ? book.split(batch, range) : [];
   };
-  return { rows: to - from, parts };
+  return { rows: to - from, rowsOfStep, batchParts };
 }
