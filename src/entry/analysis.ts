@@ -46,6 +46,8 @@ export { mergeIntoModel } from "../adapter/merge-into-model";
 export type { MergedFormat, MergedIntoModel, MergeIntoModelOptions } from "../adapter/merge-into-model";
 export { makePolicy, POLICY_NAMES } from "../freeze/make";
 export type { PolicyChoice } from "../freeze/make";
+export { resting } from "../freeze/resting";
+export type { RestingOptions } from "../freeze/resting";
 export { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";
 export type { NamedOptimizerOptions } from "../optimizer/make";
 export { describeChoice } from "../train/estimate/fit-memory-budget";

@@ -9,6 +9,7 @@ import { freezeToFit } from "./freeze-to-fit";
 import { loraPrune } from "./lora-prune";
 import { never } from "./never";
 import type { Policy } from "./policy";
+import { resting } from "./resting";
 import { safe } from "./safe";
 import { sparseAdapter } from "./sparse-adapter";
 import { upperLayers } from "./upper-layers";
@@ -35,6 +36,7 @@ const POLICIES: Readonly<Record<string, Kind>> = {
     options: ["mode", "initialEpochs", "finalShare", "sensitivity", "simultaneous", "beta1", "beta2", "every"],
   },
   upper_layers: { make: ({ count }: { count?: number }) => upperLayers(count), options: ["count"] },
+  resting: { make: resting, options: ["layers", "every"] },
   adapter_drop: { make: adapterDrop, options: ["most", "seed"] },
   sparse_adapter: { make: sparseAdapter, options: ["keep", "by", "seed"] },
   lora_prune: {

@@ -128,9 +128,15 @@ export interface FreezePolicyState extends PolicyState {
   level?(progress: Progress): { readonly name: string; readonly value: number };
 }
 
-/** Leaves the adapters of some layers out of a step: they neither act nor learn in it. */
+/** Leaves the adapters of some layers out of a step: they do not learn in it, and unless the policy says so do not act either. */
 export interface LayerDropPolicy extends PolicyConfig {
   readonly kind: "layer_dropping";
+  /**
+   * Whether the adapters that a step leaves out still act in it, so that they only rest. What learns below the layers then rests
+   * with the lowest of them, and the other steps run in parts that fit into the memory of the one in which most layers rest,
+   * but for a sixteenth. Default false.
+   */
+  readonly staysActive?: boolean;
   /**
    * Every set of layers, but the empty one, that a step of a model with so many layers may leave out. A run plans a step
    * without each of them before it begins.

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { aflora, lora, sora } from "safetape";
+import { adapterDrop, aflora, lora, sora } from "safetape";
 import { MemoryBudgetError } from "safetape/engine";
 import type { Adapter } from "safetape";
 import { createModel } from "../../src/model/families";
@@ -13,6 +13,8 @@ import type { PlanBookOptions } from "../../src/train/plans/plan-book";
 import { recomputedSections } from "../../src/train/plans/recompute";
 import { sidePlans } from "../../src/train/plans/side-plans";
 import type { SidePlanOptions } from "../../src/train/plans/side-plans";
+import { stepVariants } from "../../src/train/plans/step-variants";
+import type { StepVariants } from "../../src/train/plans/step-variants";
 import { companionsOf } from "../../src/train/tensors/names";
 import { trainableSpecs } from "../../src/train/tensors/specs";
 import { failure } from "../support/failure";
@@ -20,6 +22,12 @@ import { tiny } from "../support/tiny";
 
 const model = createModel(tiny.bert());
 const limits = DEFAULT_LIMITS;
+
+const adapterOfRank2 = lora({ rank: 2 });
+
+/** Sets of layers that steps leave out. */
+const leftOut = (sets: readonly (readonly number[])[], staysActive = false): StepVariants =>
+  stepVariants({ ...adapterDrop(), variants: () => sets, staysActive }, model, adapterOfRank2)!;
 
 /** The plans of an adapter's steps on batches of 4 rows and 16 tokens. */
 function bookOf(adapter: Adapter, options: Partial<PlanBookOptions> = {}): PlanBook {
@@ -75,7 +83,7 @@ describe("the plans of steps", () => {
   });
 
   it("are made for the declared variants and no others", () => {
-    const book = bookOf(lora({ rank: 2 }), { variants: [[0], [0, 1]] });
+    const book = bookOf(lora({ rank: 2 }), { variants: leftOut([[0], [0, 1]]) });
     expect(book.plans).toHaveLength(3);
     expect([[], [0], [0, 1], [1]].map((dropped) => book.hasVariant(dropped))).toEqual([true, true, true, false]);
     expect(book.save().variants).toEqual([[], [0], [0, 1]]);
@@ -117,7 +125,7 @@ describe("side plans", () => {
   });
 
   it("have an update for each variant, whose groups are its layers", () => {
-    const { updates, all } = sidePlansOf(lora({ rank: 2 }), { variants: [[0], [0, 1]], sumsLosses: true });
+    const { updates, all } = sidePlansOf(lora({ rank: 2 }), { variants: leftOut([[0], [0, 1]]), sumsLosses: true });
     expect(all).toHaveLength(4);
     const group = (layer: number | string): string => `hyper of layer ${layer}`;
     expect([...(updates.get("0, 1")?.groups.keys() ?? [])]).toEqual([group(2), group("none")]);
@@ -139,7 +147,7 @@ describe("side plans", () => {
       ["hyper", 0.1],
       ["hyper of the head", 0.3],
     ]);
-    expect(groupsOf({ variants: [[0]] }).at(-1)).toEqual(["hyper of the head of layer none", 0.3]);
+    expect(groupsOf({ variants: leftOut([[0]]) }).at(-1)).toEqual(["hyper of the head of layer none", 0.3]);
     const decays = ["a.bias", "b.bias", "b.weight"].map((name) => groupOf(optimizer.settings, name).weightDecay);
     expect(decays, "a pattern with the flag g keeps no position").toEqual([0, 0, 0.2]);
   });

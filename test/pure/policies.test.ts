@@ -4,7 +4,8 @@ import { AfloraSchedule, belowThreshold, publishedFraction } from "../../src/fre
 import { adapterDrop } from "../../src/freeze/adapter-drop";
 import { makePolicy } from "../../src/freeze/make";
 import { freezeToFit } from "../../src/freeze/freeze-to-fit";
-import type { FreezeContext, FreezePolicyState } from "../../src/freeze/policy";
+import type { FreezeContext, FreezePolicyState, LayerDropPolicy } from "../../src/freeze/policy";
+import { resting } from "../../src/freeze/resting";
 import { sparseMasks } from "../../src/freeze/sparse-adapter";
 import { upperLayers } from "../../src/freeze/upper-layers";
 import type { TensorPlace } from "../../src/model/model";
@@ -162,6 +163,8 @@ describe("a policy's options", () => {
     ["sparse_adapter", { keep: 0 }, "keep is 0", "above 0, at most 1"],
     ["sparse_adapter", { by: "size" }, 'by is "size"', "one of magnitude, snip, random"],
     ["adapter_drop", { most: -1 }, "most is -1", "a whole number from 0"],
+    ["resting", { layers: 0 }, "layers is 0", "a whole number from 1"],
+    ["resting", { every: 1.5 }, "every is 1.5", "a whole number from 1"],
     ["freeze_to_fit", { bytes: 1, atStep: -1 }, "atStep is -1", "a whole number from 0"],
     ["fixed", { freezes: [{ beforeStep: 1, tensors: "a" }] }, "freezes: 0.tensors", ""],
   ])("of %s are refused by name, with what they may be: %o", async (policy, options, fact, remedy) => {
@@ -322,6 +325,30 @@ describe("AdapterDrop", () => {
     const drops = Array.from({ length: 100 }, (_, step) => state.dropped({ step, totalSteps: 100, stepsPerEpoch: 10 }));
     expect(adapterDrop().variants(2)).toEqual([[0]]);
     expect(Math.max(...drops.map((layers) => layers.length))).toBe(1);
+  });
+});
+
+describe("resting", () => {
+  const restsAt = (policy: LayerDropPolicy, layers: number): (readonly number[])[] => {
+    const run = { totalSteps: 6, stepsPerEpoch: 3 };
+    const state = policy.start({ layers, ...run });
+    return Array.from({ length: 6 }, (_, step) => state.dropped({ step, ...run }));
+  };
+
+  it("lets the lower half of the layers rest, in all steps but every third", () => {
+    expect(resting().variants(5)).toEqual([[0, 1]]);
+    expect(restsAt(resting(), 5)).toEqual([[], [0, 1], [0, 1], [], [0, 1], [0, 1]]);
+    expect(resting().staysActive).toBe(true);
+  });
+
+  it("takes other numbers of layers and steps, and leaves at least one layer", () => {
+    expect(restsAt(resting({ layers: 9, every: 2 }), 3)).toEqual([[], [0, 1], [], [0, 1], [], [0, 1]]);
+    expect(restsAt(resting({ every: 1 }), 4), "every step").toEqual(Array(6).fill([]));
+  });
+
+  it("lets nothing rest in a model of one layer", () => {
+    expect(resting().variants(1)).toEqual([]);
+    expect(restsAt(resting(), 1)).toEqual(Array(6).fill([]));
   });
 });
 

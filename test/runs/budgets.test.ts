@@ -15,7 +15,7 @@ import {
 } from "safetape";
 import { ConfigError, MemoryBudgetError, sumBytes } from "safetape/engine";
 import { Batches, memoryDirectory } from "safetape/data";
-import { ADAPTER_KINDS, makeAdapter, POLICY_NAMES } from "safetape/analysis";
+import { ADAPTER_KINDS, makeAdapter, POLICY_NAMES, resting } from "safetape/analysis";
 import type { Policy, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { expectToKeepBudget } from "../support/budget";
@@ -42,6 +42,7 @@ const POLICIES: Readonly<Record<string, (bytes: number) => Policy>> = {
   aflora: () => afloraFreezing({ initialEpochs: 0, finalShare: 0.5, tensors: /layer\.\d/ }),
   upper_layers: () => upperLayers(1),
   adapter_drop: () => adapterDrop({ seed: 3 }),
+  resting: () => resting({ every: 2 }),
   sparse_adapter: () => sparseAdapter({ keep: 0.5 }),
   // Half of a layer's heads are cut out after the second step.
   lora_prune: () => loraPrune({ every: 1, warmupShare: 0, finalShare: 0, ratio: 0.9 }),
@@ -95,12 +96,13 @@ function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }
   if (mergeOnFreeze && !["lora", "dora", "loha", "lokr", "oft"].includes(adapter)) return /is not merged/;
   if (mergeOnFreeze && policy === "lora_prune") return /masks what a LoRA is merged into/;
   if (mergeOnFreeze && policy === "adapter_drop") return /that were merged/;
+  if (mergeOnFreeze && policy === "resting") return /freezes nothing/;
   if (adapter === "full" && comparesLayers) return /no original model to compare with/;
   if (PROMPTS.includes(adapter) && comparesLayers) return /no counterpart to compare with/;
   if (PROMPTS.includes(adapter) && ["aflora", "fixed", "upper_layers"].includes(policy)) return /has nothing to freeze/;
   if (adapter === "prefix_tuning" && policy === "aflora") return /has nothing to freeze/;
   if (prefixCache && policy === "lora_prune") return /changes the base model/;
-  if (prefixCache && policy === "adapter_drop") return /other layers/;
+  if (prefixCache && ["adapter_drop", "resting"].includes(policy)) return /other layers/;
   if (prefixCache && PROMPTS.includes(adapter)) return /virtual tokens/;
   return undefined;
 }

@@ -1,6 +1,6 @@
 import { afterAll, expect, it } from "vitest";
 import { adapterDrop, aflora, initialiseModel, lora, plan, Trainer } from "safetape";
-import { loraPlusGroups } from "safetape/analysis";
+import { loraPlusGroups, resting } from "safetape/analysis";
 import { ConfigError } from "safetape/engine";
 import type { TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
@@ -70,6 +70,7 @@ it("LoRA+ moves B and biases by its ratio of the rate, and A and the head's weig
 
 it.each([
   ["AdapterDrop", { policy: adapterDrop({ seed: 1 }) }],
+  ["resting", { policy: resting({ every: 2 }) }],
   ["AFLoRA, in parts of a batch", { adapter: aflora({ rank: 2 }), memory: { microBatch: 2 } }],
 ] as const)("the plan holds what the second rate needs: %s", async (_, changes) => {
   using trainer = await Trainer.create(options({ ...changes, optimizer: RATES, steps: 2 }));

@@ -11,6 +11,7 @@ import {
   loadAdapter,
   lora,
   freezeToFit,
+  never,
   safe,
   sora,
   saveAdapter,
@@ -18,9 +19,10 @@ import {
   Trainer,
   upperLayers,
 } from "safetape";
+import { resting } from "safetape/analysis";
 import { ConfigError } from "safetape/engine";
 import { Batches, memoryDirectory } from "safetape/data";
-import type { Adapter, LayerDropPolicy, LoadedModel, TrainerOptions } from "safetape";
+import type { Adapter, LayerDropPolicy, LoadedModel, Policy, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { gradientName } from "../../src/run/store";
 import { failure } from "../support/failure";
@@ -248,6 +250,60 @@ describe("policies", () => {
       expect(isSame, name).toBe(isDropped);
     }
     expect((await steps.next()).value?.bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+  });
+
+  it("resting adapters act and do not change, and what lies below the layers rests with them", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const isLow = (name: string): boolean => /embeddings|layer\.0\./.test(name);
+    const adapter = bitfit();
+    expect(adapter.baseTensors?.(model.model).some((name) => name.includes("embeddings"))).toBe(true);
+    const losses: number[][] = [];
+    for (const policy of [resting({ every: 3, layers: 1 }), never()]) {
+      using trainer = await Trainer.create(trainerOptions(model, { adapter, policy, steps: 4, dropout: false }));
+      let before = await trainer.state.snapshot();
+      const changes: [step: number, low: boolean, others: boolean][] = [];
+      for await (const { step, loss, bytes } of trainer.steps()) {
+        losses.push([step, loss]);
+        expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+        const after = await trainer.state.snapshot();
+        const changed = [...after].filter(([name, { data }]) => data.some((v, i) => v !== before.get(name)!.data[i]));
+        const names = changed.map(([name]) => name);
+        changes.push([step, names.some(isLow), names.some((name) => !isLow(name))]);
+        before = after;
+      }
+      const rests = policy.name === "resting";
+      expect(changes).toEqual([1, 2, 3, 4].map((step) => [step, !rests || step % 3 === 1, true]));
+    }
+    // Both learn in the first step; in the second, what rests still acts.
+    expect(losses[0]![1]).toBeCloseTo(losses[4]![1]!, 5);
+    expect(losses[1]![1]).toBeCloseTo(losses[5]![1]!, 5);
+  });
+
+  it("steps in which all learn fit into the memory of those in which adapters rest", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const bytesWith = async (policy: Policy): Promise<number> => {
+      using trainer = await Trainer.create(trainerOptions(model, { policy, steps: 4 }));
+      const { saved, scratch } = (await trainer.train()).peak;
+      return saved + scratch;
+    };
+    const [rests, freezes, all] = [
+      await bytesWith(resting({ layers: 2 })),
+      await bytesWith(upperLayers(1)),
+      await bytesWith(never()),
+    ];
+    expect(rests).toBeLessThan(0.9 * all);
+    expect(rests).toBeLessThan(1.2 * freezes);
+  });
+
+  it("a run in which all would rest in the same step is refused", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const options = trainerOptions(model, {
+      adapter: lora({ rank: 2, layers: [0], modulesToSave: [] }),
+      policy: resting(),
+    });
+    await expect(Trainer.create(options)).rejects.toThrow(
+      /resting lets all 4 tensors that lora trains rest in the same step/,
+    );
   });
 
   it.each(["magnitude", "snip", "random"] as const)("SparseAdapter by %s keeps pruned weights at 0", async (by) => {

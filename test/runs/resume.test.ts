@@ -16,7 +16,7 @@ import {
   sparseAdapter,
   Trainer,
 } from "safetape";
-import { loha, lokr, oft, prefixTuning } from "safetape/analysis";
+import { loha, lokr, oft, prefixTuning, resting } from "safetape/analysis";
 import { memoryDirectory } from "safetape/data";
 import type { Directory, FreezeEvent, LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
@@ -137,6 +137,7 @@ const CASES: Readonly<Record<string, () => Options>> = {
   }),
   "pruned weights": () => ({ adapter: lora({ rank: 2 }), policy: sparseAdapter({ keep: 0.5 }) }),
   "dropped adapters": () => ({ adapter: lora({ rank: 2 }), policy: adapterDrop({ most: 1, seed: 2 }) }),
+  "adapters that rest": () => ({ adapter: lora({ rank: 2, dropout: 0.2 }), policy: resting({ every: 2 }) }),
   "prefixes, and a kept one of layers": () => ({
     adapter: prefixTuning({ tokens: 3, projection: true }),
     dropout: false,

@@ -26,7 +26,7 @@ import {
   upperLayers,
   vera,
 } from "safetape";
-import { lnTuning, loha, lokr, oft, prefixTuning, pTuning } from "safetape/analysis";
+import { lnTuning, loha, lokr, oft, prefixTuning, pTuning, resting } from "safetape/analysis";
 import { memoryDirectory } from "safetape/data";
 import type { Adapter, Policy } from "safetape";
 import { useEngine } from "../support/engine";
@@ -62,6 +62,7 @@ const METHODS: Readonly<Record<string, () => Method>> = {
   "SoRA, upper layers": () => ({ adapter: sora({ rank: 3, threshold: 0.01 }), policy: upperLayers(1) }),
   "LoRA, freezing to fit": () => ({ adapter: lora({ rank: 2 }), policy: freezeToFit({ bytes: 1e5, atStep: 2 }) }),
   "LoRA, AdapterDrop": () => ({ adapter: lora({ rank: 2 }), policy: adapterDrop({ most: 1, seed: 2 }) }),
+  "BitFit, resting": () => ({ adapter: bitfit(), policy: resting({ every: 2 }) }),
   "Houlsby, SparseAdapter": () => ({ adapter: houlsby({ size: 4 }), policy: sparseAdapter({ keep: 0.5 }) }),
   "LoRA, LoRAPrune": () => ({
     adapter: lora({ rank: 2, targets: "all-linear" }),

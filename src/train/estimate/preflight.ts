@@ -17,6 +17,8 @@ import { sidePlanOptions } from "../plans/side-plans";
 import type { PruningPlans, SidePlanOptions } from "../plans/side-plans";
 import { budgetBytes, checkMicroBatch, chooseStep } from "../plans/step-choice";
 import type { StepChoice } from "../plans/step-choice";
+import { learnsWithout } from "../plans/step-variants";
+import type { StepVariants } from "../plans/step-variants";
 import { checkTrainable, trainableSpecs } from "../tensors/specs";
 import type { TrainableSpec } from "../tensors/specs";
 import { MemoryNeeds } from "./memory-needs";
@@ -48,6 +50,22 @@ function checkMayFreeze({ policy, adapter, model }: TrainerOptions, live: Prefli
   throw new ConfigError(
     `The policy ${policy.name} has nothing to freeze among the ${tensors.length} tensors that ${adapter.kind} trains.`,
     "Use an adapter with the tensors or layers that the policy names, or another policy.",
+  );
+}
+
+/** @throws ConfigError for a policy that lets everything rest that learns at all. @param reached names of what learns. */
+function checkMayRest(
+  { policy, adapter }: TrainerOptions,
+  reached: ReadonlySet<string>,
+  variants?: StepVariants,
+): void {
+  if (!variants?.stayActive) return;
+  const learnsIn = (dropped: readonly number[]): boolean =>
+    [...reached].some((name) => learnsWithout(dropped, name, variants));
+  if (variants.sets.every(learnsIn)) return;
+  throw new ConfigError(
+    `The policy ${policy?.name} lets all ${reached.size} tensors that ${adapter.kind} trains rest in the same step.`,
+    "Use an adapter with tensors in the layers that do not rest, or another policy.",
   );
 }
 
@@ -115,7 +133,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
   if (!["stop", "skip"].includes(onNotFinite)) {
     throw new ConfigError(`onNotFinite is ${JSON.stringify(onNotFinite)}.`, "Give stop or skip.");
   }
-  if (adapter.stack && options.policy?.kind === "layer_dropping") {
+  if (adapter.stack && options.policy?.kind === "layer_dropping" && !options.policy.staysActive) {
     throw new ConfigError(
       `${options.policy.name} leaves adapters out; in ${adapter.kind} they are part of how layers follow each other.`,
       "Use another policy, such as upperLayers(), or another adapter.",
@@ -136,6 +154,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
   if (first.reference && typeof loss !== "object") {
     throw new DataError("The batches have pairs of answers.", "Give a loss of pairs: dpo() of safetape/preference.");
   }
+  const together = typeof loss === "object" ? loss.rowsTogether : undefined;
   const memory = new MemoryNeeds(options, side, options.probe ?? first);
   const book: PlanBook = new PlanBook(
     {
@@ -145,11 +164,12 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
       activations: memoryOptions.activations,
       accumulates: accumulate > 1,
       variants: side.variants,
+      rowsTogether: together,
       merges,
       cachesPrefix: Boolean(options.prefixCache),
       choose: (live, largestSize) =>
         chooseStep(model, memoryOptions, largestSize, {
-          rowsTogether: typeof loss === "object" ? loss.rowsTogether : undefined,
+          rowsTogether: together,
           betweenSteps: (choice) => sumBytes(memory.betweenSteps(live, book.plansWith(live, choice))),
           peak: (choice) => memory.peak(live, book, choice),
         }),
@@ -159,6 +179,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
   for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
   if (options.prefixCache) checkPrefixCache(options, first, book.prefixLayer(new Set()));
   const { reached } = book;
+  checkMayRest(options, reached, side.variants);
   merges?.begin(reached);
   book.freezeTo(reached);
   const gradients = new Set(book.plans.flatMap((plan) => [...plan.gradients.keys()]));

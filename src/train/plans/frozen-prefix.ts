@@ -44,7 +44,7 @@ export function checkPrefixCache({ adapter, policy }: TrainerOptions, first: Bat
     throw new ConfigError(`prefixCache: ${fact}.`, remedy);
   };
   if (policy?.kind === "structure_pruning") refuse(`${policy.name} changes the base model in the course of the run`);
-  if (policy?.kind === "layer_dropping") refuse(`${policy.name} leaves other layers out in every step`);
+  if (policy?.kind === "layer_dropping") refuse(`${policy.name} leaves other layers out from step to step`);
   if (adapter.stack) refuse(`${adapter.kind} carries other hidden states through the layers than one per token`);
   if (adapter.virtualTokens) refuse("the texts begin with virtual tokens that learn");
   if (first.ids === undefined) {

@@ -12,9 +12,10 @@ export const LOSS_SO_FAR = "loss so far";
 export const LOSS_OF_RUN = "loss of a run";
 
 /** Whether a step may consist of several runs, whose losses are summed. */
-export function sumsLosses(options: Pick<TrainerOptions, "accumulate" | "memory">): boolean {
-  const { accumulate = 1, memory } = options;
-  return accumulate > 1 || memory?.microBatch !== undefined;
+export function sumsLosses(options: Pick<TrainerOptions, "accumulate" | "memory" | "policy">): boolean {
+  const { accumulate = 1, memory, policy } = options;
+  const isSplit = policy?.kind === "layer_dropping" && policy.staysActive;
+  return accumulate > 1 || memory?.microBatch !== undefined || isSplit === true;
 }
 
 /** The plan that sums losses on the device, so that the update need not wait for the host. Its output is `LOSS`. */

@@ -9,6 +9,8 @@ import type { Limits } from "../../op/limits";
 import type { ActivationFormat } from "../../op/pack";
 import { explain } from "../../tape/explain";
 import type { Explanation } from "../../tape/explain";
+import { sumBytes } from "../../gpu/ledger";
+import { executorBytes } from "../../run/footprint";
 import { plan, totalFlops } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { mainOutput, reach } from "../../tape/reach";
@@ -16,7 +18,10 @@ import { evaluationPlan } from "./evaluation-plan";
 import { frozenPrefix } from "./frozen-prefix";
 import type { MergeChoice } from "./merge-choice";
 import type { PlannedModel } from "./planned-model";
+import { halves } from "./step-choice";
 import type { StepChoice } from "./step-choice";
+import { learnsWithout } from "./step-variants";
+import type { StepVariants } from "./step-variants";
 import { HIDDEN_STATES, trace, variantKey } from "./trace";
 import type { DroppedLayers, Trace, TraceOptions } from "./trace";
 
@@ -30,8 +35,10 @@ export interface PlanBookOptions {
   readonly activations?: ActivationFormat | undefined;
   /** Whether a step consists of several batches, so that later ones add to the gradients of the first. */
   readonly accumulates: boolean;
-  /** Sets of layers that steps leave out, in addition to the empty set. Default none. */
-  readonly variants?: readonly DroppedLayers[] | undefined;
+  /** Sets of layers that steps leave out. Default none. */
+  readonly variants?: StepVariants | undefined;
+  /** Rows that a batch is not cut between. Default 1. */
+  readonly rowsTogether?: number | undefined;
   /** Which LoRAs are merged into their weights while some tensors are live. Default none. */
   readonly merges?: MergeChoice | undefined;
   /** Whether steps begin at the lowest layer that changes, given the hidden states that enter it. Default false. */
@@ -76,6 +83,8 @@ export class PlanBook {
   #tracedModel: Model | undefined;
   readonly #variants: readonly DroppedLayers[];
   #plans = new Map<string, ShapePlans>();
+  /** Rows that run at the same time in each variant, where adapters rest. */
+  #rows = new Map<string, number>();
   #shapes = new Map<string, BatchSize>();
   /** Most rows of a batch that run here, where other devices have the others. */
   #rowLimit = Infinity;
@@ -89,7 +98,7 @@ export class PlanBook {
     live: ReadonlySet<string>,
   ) {
     this.#live = live;
-    this.#variants = [ALL_LAYERS, ...(options.variants ?? [])];
+    this.#variants = [ALL_LAYERS, ...(options.variants?.sets ?? [])];
   }
 
   /**
@@ -108,6 +117,7 @@ export class PlanBook {
   /** Adds a shape of batches. How steps run may change with it. @throws MemoryBudgetError where it does not fit. */
   addShape(shape: BatchSize): void {
     this.#shapes.set(shapeKey(shape), shapeOf(shape));
+    this.#rows.clear();
     const before = this.#choice;
     if (!before) return;
     this.#choice = this.#choose(this.#live);
@@ -119,16 +129,18 @@ export class PlanBook {
    * @returns whether that changes plans, which must then be held. @throws MemoryBudgetError where they do not fit.
    */
   limitRows(rows: number): boolean {
-    const before = this.#parts(this.choice).map(shapeKey).join();
+    const before = this.#shapesThatRun();
     const [limit, choice] = [this.#rowLimit, this.#choice];
     this.#rowLimit = rows;
+    this.#rows.clear();
     try {
       this.#choice = this.#choose(this.#live);
     } catch (error) {
       [this.#rowLimit, this.#choice] = [limit, choice];
+      this.#rows.clear();
       throw error;
     }
-    const isChanged = this.#parts(this.#choice).map(shapeKey).join() !== before;
+    const isChanged = this.#shapesThatRun() !== before;
     if (isChanged) this.#plans.clear();
     return isChanged;
   }
@@ -159,6 +171,7 @@ export class PlanBook {
     const [shapes, plans, choice] = [new Map(this.#shapes), new Map(this.#plans), this.#choice];
     return () => {
       [this.#shapes, this.#plans, this.#choice] = [shapes, plans, choice];
+      this.#rows.clear();
     };
   }
 
@@ -190,6 +203,7 @@ export class PlanBook {
     [this.#live, this.#choice] = [live, choice];
     if (this.options.cachesPrefix || this.options.merges) this.#traces.clear();
     this.#plans.clear();
+    this.#rows.clear();
   }
 
   #basisAfter(live: ReadonlySet<string>): Basis {
@@ -223,16 +237,64 @@ export class PlanBook {
 
   /** Every plan of the run's steps. */
   get plans(): Plan[] {
-    return this.#forAll(this.choice, (shape, dropped) => this.#planned(shape, dropped));
+    return this.#forAll(
+      (dropped) => this.#rowsNow(dropped),
+      (shape, dropped) => this.#planned(shape, dropped),
+    );
   }
 
   /** Every plan that the steps would have with other live tensors, or run in another way. */
   plansWith(live: ReadonlySet<string>, choice: StepChoice): Plan[] {
-    return this.#forAll(choice, (shape, dropped) => this.#planShape(shape, { live, choice }, dropped));
+    const basis = { live, choice };
+    return this.#forAll(
+      (dropped) => this.#rowsWithout(dropped, basis),
+      (shape, dropped) => this.#planShape(shape, basis, dropped),
+    );
   }
 
-  #forAll(choice: StepChoice, plansOf: (shape: BatchSize, dropped: DroppedLayers) => ShapePlans): Plan[] {
-    return this.#parts(choice).flatMap((shape) => this.#variants.flatMap((dropped) => allOf(plansOf(shape, dropped))));
+  #forAll(
+    rowsOf: (dropped: DroppedLayers) => number,
+    plansOf: (shape: BatchSize, dropped: DroppedLayers) => ShapePlans,
+  ): Plan[] {
+    return this.#variants.flatMap((dropped) =>
+      this.#parts(rowsOf(dropped)).flatMap((shape) => allOf(plansOf(shape, dropped))),
+    );
+  }
+
+  /** Which shapes run in which variant, to see whether they change. */
+  #shapesThatRun(): string {
+    const keys = this.#variants.map((dropped) =>
+      this.#parts(this.#rowsNow(dropped)).map((shape) => keyOf(shape, dropped)),
+    );
+    return keys.flat().join();
+  }
+
+  /**
+   * Rows that run at the same time in a step without these layers. Where adapters only rest, as many as can share the memory of the step
+   * in which most layers rest, but for a sixteenth: fewer rows have smaller buffers, which no longer take each other's place.
+   */
+  #rowsWithout(dropped: DroppedLayers, basis: Basis): number {
+    const { rows } = basis.choice;
+    const { variants, rowsTogether = 1 } = this.options;
+    if (!variants?.stayActive) return rows;
+    const largest = this.#largestPart(basis.choice);
+    const planOf = (size: number, layers: DroppedLayers): Plan =>
+      this.#planStep({ ...largest, size: Math.min(size, largest.size) }, basis, false, layers);
+    const resting = planOf(
+      rows,
+      variants.sets.reduce((a, b) => (b.length > a.length ? b : a), ALL_LAYERS),
+    );
+    const limit = (1 + 1 / 16) * sumBytes(executorBytes([resting]));
+    const fits = (size: number): boolean => sumBytes(executorBytes([resting, planOf(size, dropped)])) <= limit;
+    return halves(rows, rowsTogether).find(fits) ?? rowsTogether;
+  }
+
+  /** The same for the steps as they run now. */
+  #rowsNow(dropped: DroppedLayers): number {
+    const key = variantKey(dropped);
+    const rows = this.#rows.get(key) ?? this.#rowsWithout(dropped, this.#basis);
+    this.#rows.set(key, rows);
+    return rows;
   }
 
   /** What the steps would be planned for after a freeze: these tensors, or those of now where that does not fit. */
@@ -245,7 +307,7 @@ export class PlanBook {
   evaluationPlans(live: ReadonlySet<string>, choice: StepChoice): Plan[] {
     const { planned, limits, traced } = this.options;
     const adapter = this.#adapterWith(live);
-    return this.#parts(choice).map((shape) => evaluationPlan(planned, adapter, shape, limits, traced.loss));
+    return this.#parts(choice.rows).map((shape) => evaluationPlan(planned, adapter, shape, limits, traced.loss));
   }
 
   /** Those of the live tensors that get a gradient: an adapter may have tensors that no op of the model reads. */
@@ -255,9 +317,9 @@ export class PlanBook {
     return new Set(gradients.keys());
   }
 
-  /** A batch, or the rows of it that run here, in the parts that run one after the other. */
-  split(batch: Batch, range?: RowRange): BatchPart[] {
-    return splitBatch(batch, Math.min(this.choice.rows, this.#rowLimit, batch.size), range);
+  /** A batch, or the rows of it that run here, in the parts that run one after the other in a step without some layers. */
+  split(batch: Batch, dropped: DroppedLayers = ALL_LAYERS, range?: RowRange): BatchPart[] {
+    return splitBatch(batch, Math.min(this.#rowsNow(dropped), this.#rowLimit, batch.size), range);
   }
 
   /**
@@ -276,8 +338,9 @@ export class PlanBook {
 
   /** FLOPs of the gradients of the largest batch, split as it is now. */
   get batchFlops(): number {
-    const { write, add } = this.#planned(this.#largestPart(this.choice), ALL_LAYERS);
-    const parts = Math.ceil(this.largest.size / this.choice.rows);
+    const rows = Math.min(this.largest.size, this.#rowsNow(ALL_LAYERS));
+    const { write, add } = this.#planned({ ...this.largest, size: rows }, ALL_LAYERS);
+    const parts = Math.ceil(this.largest.size / rows);
     return totalFlops(write) + Math.max(0, parts - 1) * totalFlops(add ?? write);
   }
 
@@ -324,7 +387,7 @@ export class PlanBook {
   }
 
   /** The shapes of the parts into which batches are split, without repetition. */
-  #parts({ rows }: StepChoice): BatchSize[] {
+  #parts(rows: number): BatchSize[] {
     const parts = this.#sizes.map((shape) => ({ ...shape, size: Math.min(shape.size, rows) }));
     return [...new Map(parts.map((part) => [shapeKey(part), part])).values()];
   }
@@ -336,7 +399,8 @@ export class PlanBook {
 
   /** Whether a step has several runs, the later ones of which add to the gradients of the first. */
   #accumulates({ rows }: StepChoice): boolean {
-    return this.options.accumulates || this.#sizes.some(({ size }) => size > rows);
+    const { accumulates, variants } = this.options;
+    return accumulates || variants?.stayActive === true || this.#sizes.some(({ size }) => size > rows);
   }
 
   #planned(shape: BatchSize, dropped: DroppedLayers): ShapePlans {
@@ -365,12 +429,13 @@ export class PlanBook {
     dropped: DroppedLayers,
     rebuild = true,
   ): Plan {
-    const { tape, loss } = this.#trace(shape, dropped, live, this.prefixLayer(live));
-    const { limits, activations = "f32" } = this.options;
+    const { limits, activations = "f32", variants } = this.options;
+    const resting = variants?.stayActive ? variants : undefined;
+    const { tape, loss } = this.#trace(shape, resting ? ALL_LAYERS : dropped, live, this.prefixLayer(live));
     return plan(tape, {
       outputs: { loss },
       loss,
-      trainable: live,
+      trainable: resting ? new Set([...live].filter((name) => learnsWithout(dropped, name, resting))) : live,
       recompute: choice.sections,
       rebuild,
       activations,

@@ -15,6 +15,8 @@ import type { PlannedModel } from "./planned-model";
 import { arenasOf } from "../tensors/arenas";
 import type { TrainableSpec } from "../tensors/specs";
 import { statisticsOf, statisticsPlan } from "./statistics-plan";
+import { learnsWithout, stepVariants } from "./step-variants";
+import type { StepVariants } from "./step-variants";
 import { variantKey } from "./trace";
 import type { DroppedLayers } from "./trace";
 
@@ -40,12 +42,14 @@ export interface SidePlanOptions {
   /** Whether the loss of a step may be the sum of several runs' losses. */
   readonly sumsLosses: boolean;
   /** The sets of layers that steps leave out; undefined for a run that never leaves any out. */
-  readonly variants: readonly DroppedLayers[] | undefined;
+  readonly variants: StepVariants | undefined;
   readonly limits: Limits;
 }
 
 /** The plans of an optimizer update without some layers. */
 export interface UpdatePlans {
+  /** Names of the tensors that it changes. */
+  readonly tensors: readonly string[];
   readonly update: Plan;
   /** Gives loss and gradient norm ahead of the update, where something reads the gradients in between. */
   readonly norm: Plan | undefined;
@@ -84,7 +88,7 @@ export function sidePlanOptions(
     statistics: statisticsOf(options),
     pruning,
     sumsLosses: sumsLosses(options),
-    variants: policy?.kind === "layer_dropping" ? policy.variants(loaded.model.layers) : undefined,
+    variants: stepVariants(policy, loaded.model, adapter),
     limits: loaded.engine.device.limits,
   };
 }
@@ -116,9 +120,9 @@ export function sidePlans(
   };
   const arenas = arenasOf(planned.model, adapter);
   const updatePlans = (dropped: DroppedLayers): UpdatePlans => {
-    const isDropped = ({ layer }: TrainableSpec): boolean => typeof layer === "number" && dropped.includes(layer);
-    const updated = new Map([...live].filter(([, spec]) => !isDropped(spec)));
+    const updated = new Map([...live].filter(([name]) => !variants || learnsWithout(dropped, name, variants)));
     return {
+      tensors: [...updated.keys()],
       ...updatePlan(updated, optimizer, limits, {
         masked,
         group,
@@ -128,7 +132,9 @@ export function sidePlans(
       norm: readsGradientsFirst ? normPlan(updated, optimizer, limits, { masked, group, arenas }) : undefined,
     };
   };
-  const updates = new Map([[], ...(variants ?? [])].map((dropped) => [variantKey(dropped), updatePlans(dropped)]));
+  const updates = new Map(
+    [[], ...(variants?.sets ?? [])].map((dropped) => [variantKey(dropped), updatePlans(dropped)]),
+  );
   const all = [...updates.values()].flatMap(({ update, norm }) => [update, norm]);
   return {
     updates,

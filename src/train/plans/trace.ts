@@ -36,7 +36,7 @@ export interface TraceOptions {
   readonly from?: number;
 }
 
-/** A variant of a step: the layers, from 0, whose adapters neither act nor learn in it. */
+/** A variant of a step: the layers, from 0, whose adapters are left out of it. They do not learn, and mostly do not act. */
 export type DroppedLayers = readonly number[];
 
 /** A key that is equal for equal layers in the same order. */

@@ -42,7 +42,11 @@ export interface StepShare {
 export function gradientRuns(
   { options, book, state }: GradientParts,
   { index: step, batches, droppedLayers, prefixInputs }: GradientStep,
-  { lossSum, update, share = { parts: (batch) => book.split(batch), ofStep: 1 } }: GradientRunOptions = {},
+  {
+    lossSum,
+    update,
+    share = { parts: (batch) => book.split(batch, droppedLayers), ofStep: 1 },
+  }: GradientRunOptions = {},
 ): StepRuns {
   const { model } = options.model;
   const { adapter, loss } = options;

@@ -99,6 +99,11 @@ export class OptimizerPlans {
     return this.#updateOf(dropped).update;
   }
 
+  /** Names of the tensors that the update of a step without these layers changes, in the run's order. */
+  tensorsOf(dropped: readonly number[]): readonly string[] {
+    return this.#updateOf(dropped).tensors;
+  }
+
   /** The plan that computes loss and gradient norm ahead of the update; undefined where nothing reads gradients first. */
   normOf(dropped: readonly number[]): Plan | undefined {
     return this.#updateOf(dropped).norm;

@@ -5,7 +5,6 @@ import type { BatchPart } from "../../data/split";
 import { runLength } from "../estimate/run-length";
 import { LOSS } from "../plans/optimizer-plan";
 import { gradientName } from "../tensors/names";
-import type { TrainableTensors } from "../tensors/trainable-tensors";
 import type { Share, WorldMember, WorldPart } from "../world";
 import { checkFinite } from "./check-finite";
 import { gradientRuns } from "./gradient-runs";
@@ -59,7 +58,7 @@ export async function runShared(
 ): Promise<StepResult> {
   const { executor, updates, state } = parts;
   if (parts.local) return runLocal(parts, world, parts.local, step, meanwhile);
-  const names = updatedTensors(state, step.droppedLayers);
+  const names = updates.tensorsOf(step.droppedLayers);
   const gradients = names.map(gradientName);
   const count = names.reduce((sum, name) => sum + elements(state.tensor(name).shape), 0);
   let flops = 0;
@@ -134,13 +133,6 @@ async function digestOf(parts: StepRunnerParts): Promise<Uint8Array> {
   return sha256(new Uint8Array(live.buffer));
 }
 
-/** The tensors that a step without some layers updates, in the order of the run's. */
-function updatedTensors({ live }: TrainableTensors, dropped: readonly number[]): string[] {
-  const isUpdated = ([, { layer }]: [string, { layer: unknown }]): boolean =>
-    !(typeof layer === "number" && dropped.includes(layer));
-  return [...live].filter(isUpdated).map(([name]) => name);
-}
-
 /** Adds up parts in the order of their ranks. */
 function sumOf(parts: readonly WorldPart[]): WorldPart {
   const [first, ...others] = parts;
@@ -173,7 +165,7 @@ async function shareOfStep(parts: StepRunnerParts, step: Step, share: Share, mea
  * The number of a step's rows that belong to a share, and the parts of its batches that have them.
  * @param isStep whether they are a step of their own: a share without rows then has the nearest that a device can run.
  */
-function shareOf({ book, options }: StepRunnerParts, { batches }: Step, share: Share, isStep = false) {
+function shareOf({ book, options }: StepRunnerParts, { batches, droppedLayers }: Step, share: Share, isStep = false) {
   const together = rowsTogether(options);
   const rowsOfStep = batches.reduce((sum, batch) => sum + batch.rows, 0);
   let { from, to } = rowsOf(share, rowsOfStep, together);
@@ -186,7 +178,7 @@ function shareOf({ book, options }: StepRunnerParts, { batches }: Step, share: S
   const batchParts = (batch: Batch, index: number): readonly BatchPart[] => {
     const first = firstRows[index]!;
     const range = { from: Math.max(from - first, 0), to: Math.min(to - first, batch.rows) };
-    return range.to > range.from ? book.split(batch, range) : [];
+    return range.to > range.from ? book.split(batch, droppedLayers, range) : [];
   };
   return { rows: to - from, rowsOfStep, batchParts };
 }
