@@ -5,6 +5,7 @@ import { loadPlugins } from "../src/cli/plugin/load";
 import type { Figure } from "../src/report/svg";
 import { standaloneSvg } from "../src/report/svg";
 import { curveFigure, freezeFigure, tradeFigure } from "./evidence/figures";
+import type { PairedDifference } from "./evidence/paired";
 import { readEvidence } from "./evidence/study";
 import type { StudyEvidence } from "./evidence/study";
 
@@ -16,7 +17,7 @@ const INTRODUCTION =
   "Made by `npm run bench:evidence` from the results of `npm run study:NAME`. Every figure is on the data's test part. Differences are " +
   "those of runs with the same seed; intervals and p are of Student's test for pairs, p corrected by Holm for the methods of a table. What " +
   "has p of 0.05 or more is not told apart. Memory is the ledger's, FLOPs those of the training steps, without scoring. " +
-  "Cost is average memory times FLOPs, by the baseline's.";
+  "Cost is average memory times FLOPs, by the baseline's. A second table compares what trains the same adapter with SAFE.";
 
 try {
   await loadPlugins(["fashion.mjs", "rising-horizon.mjs"].map((file) => `examples/studies/${file}`));
@@ -44,6 +45,7 @@ async function section(evidence: StudyEvidence): Promise<string> {
     const freezes = freezeFigure(evidence, task.name);
     const figures = [tradeFigure(evidence, task.name), ...(freezes ? [freezes] : []), curveFigure(evidence, task.name)];
     lines.push("", `### ${task.name}`, "", table(evidence, task.name));
+    if (evidence.beside) lines.push("", `Beside ${evidence.beside.method}:`, "", besideTable(evidence, task.name));
     for (const figure of figures) lines.push("", await drawn(figure));
     lines.push("", "Learning rates that the searches chose, by seed:", "", rateTable(evidence, task.name));
   }
@@ -61,18 +63,36 @@ async function drawn(figure: Figure): Promise<string> {
   return `![${figure.title}](evidence/${figure.name}.svg)\n\n_${figure.caption}_`;
 }
 
+/** Ways to train one adapter, beside one of them. */
+function besideTable({ beside, rows }: StudyEvidence, task: string): string {
+  const rowOf = (method: string) => rows.find((row) => row.task === task && row.method === method)!;
+  const reference = rowOf(beside!.method);
+  const lines = beside!.comparisons
+    .filter((each) => each.task === task)
+    .map(({ method, score, corrected, cost }) => {
+      const row = rowOf(method);
+      const shares = [row.peakBytes / reference.peakBytes, row.averageBytes / reference.averageBytes];
+      const ratios = [...shares, row.flops / reference.flops, cost].map((ratio) => ratio.toFixed(2));
+      return [method, differenceText(score), corrected.toPrecision(2), ...ratios];
+    });
+  return markdown(["method", "score", "p", "peak", "average memory", "FLOPs", "cost"], lines);
+}
+
+function differenceText({ mean, margin }: PairedDifference): string {
+  return `${mean < 0 ? "" : "+"}${mean.toFixed(4)} ± ${margin.toFixed(4)}`;
+}
+
 function table({ study, rows, comparisons, runs }: StudyEvidence, task: string): string {
   const own = rows.filter((row) => row.task === task);
   const metric = Object.keys(own[0]!.metrics)[0]!;
   const lines = own.map((row) => {
     const { mean, deviation } = row.metrics[metric]!;
     const compared = comparisons.find((each) => each.task === task && each.method === row.method);
-    const signed = (value: number): string => `${value < 0 ? "" : "+"}${value.toFixed(4)}`;
     return [
       1 + study.methods.findIndex(({ name }) => name === row.method),
       row.method,
       `${mean.toFixed(4)} ± ${(deviation ?? NaN).toFixed(4)}`,
-      compared ? `${signed(compared.score.mean)} ± ${compared.score.margin.toFixed(4)}` : "",
+      compared ? differenceText(compared.score) : "",
       compared ? compared.corrected.toPrecision(2) : "",
       (row.peakBytes / 1e6).toFixed(2),
       (row.averageBytes / 1e6).toFixed(2),

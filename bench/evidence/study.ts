@@ -11,14 +11,14 @@ import { openDirectory } from "../../src/node/index";
 import { holm, pairedDifference } from "./paired";
 import type { PairedDifference } from "./paired";
 
-/** A method against the baseline on one task: test score, and average memory times time by the baseline's. */
+/** A method against another on one task: test score, and average memory times time by the other's. */
 export interface Comparison {
   readonly task: string;
   readonly method: string;
   readonly score: PairedDifference;
-  /** p of the score's difference, corrected for the number of methods of the study that are compared on the task. */
+  /** p of the score's difference, corrected for the number of methods that are compared on the task. */
   readonly corrected: number;
-  /** Average bytes times FLOPs, relative to the baseline's; FLOPs since seconds depend on what else ran. */
+  /** Average bytes times FLOPs, relative to the other's; FLOPs since seconds depend on what else ran. */
   readonly cost: number;
 }
 
@@ -31,7 +31,10 @@ export interface StudyEvidence {
   readonly missing: readonly number[];
   readonly runs: readonly StudyRun[];
   readonly rows: readonly StudyRow[];
+  /** With the study's baseline. */
   readonly comparisons: readonly Comparison[];
+  /** Ways to train the adapter of a method, compared with that method; undefined for a study without it. */
+  readonly beside: { readonly method: string; readonly comparisons: readonly Comparison[] } | undefined;
   readonly gpus: readonly CellResult["gpu"][];
   /** Commits of the code that began or continued it. */
   readonly commits: readonly string[];
@@ -68,13 +71,20 @@ export async function readEvidence(name: string, folder: string): Promise<StudyE
   // Written by `claimDirectory`.
   const { sources } = (await json("study.json")) as Pick<StudyEvidence, "sources">;
   const rows = studyRows(study, runs);
+  const compare = (reference: string, methods: readonly string[]): Comparison[] =>
+    study.tasks.flatMap(({ name: task }) => comparisonsOn(task, reference, methods, { runs, rows }));
+  const sameAdapter = methodsBeside("LoRA + SAFE", study);
   return {
     name,
     study,
     missing: [...missing],
     runs,
     rows,
-    comparisons: study.tasks.flatMap((task) => comparisonsOn(task.name, study, { runs, rows })),
+    comparisons: compare(
+      study.baseline,
+      study.methods.map(({ name }) => name),
+    ),
+    beside: sameAdapter && { method: sameAdapter.method, comparisons: compare(sameAdapter.method, sameAdapter.others) },
     gpus: [...gpus.values()],
     commits: [...new Set(starts.map(({ commit }) => commit))],
     sources,
@@ -87,13 +97,22 @@ export function scores(runs: readonly StudyRun[], task: string, method: string):
   return own.map(({ result }) => Object.values(result.metrics)[0]!);
 }
 
+/** The other methods that train the adapter of a method. */
+function methodsBeside(method: string, { methods }: Study) {
+  const reference = methods.find(({ name }) => name === method);
+  const adapterOf = ({ adapter }: Study["methods"][number]): string => JSON.stringify(adapter);
+  const others = methods.filter((each) => reference && each !== reference && adapterOf(each) === adapterOf(reference));
+  return reference && { method, others: others.map(({ name }) => name) };
+}
+
 function comparisonsOn(
   task: string,
-  { baseline, methods }: Study,
+  reference: string,
+  methods: readonly string[],
   { runs, rows }: Pick<StudyEvidence, "runs" | "rows">,
 ): Comparison[] {
-  const others = methods.flatMap(({ name }) => (name === baseline ? [] : [name]));
-  const before = scores(runs, task, baseline);
+  const others = methods.filter((name) => name !== reference);
+  const before = scores(runs, task, reference);
   const differences = others.map((method) => pairedDifference(scores(runs, task, method), before));
   const corrected = holm(differences.map(({ p }) => p));
   const costOf = (method: string): number => {
@@ -105,6 +124,6 @@ function comparisonsOn(
     method,
     score: differences[i]!,
     corrected: corrected[i]!,
-    cost: costOf(method) / costOf(baseline),
+    cost: costOf(method) / costOf(reference),
   }));
 }

@@ -403,7 +403,7 @@ const POLICY = {
   ),
   every: optional(
     "--every <n>",
-    "Steps between a policy's decisions (SAFE: default an epoch, or a twentieth of fewer than ten epochs), or in which all layers learn (resting: default 3)",
+    "Steps between a policy's decisions (SAFE: default an epoch, or a twentieth of fewer than ten epochs), or in which all layers learn (resting: default 2)",
     counts(),
   ),
 };

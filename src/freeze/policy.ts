@@ -134,7 +134,7 @@ export interface LayerDropPolicy extends PolicyConfig {
   /**
    * Whether the adapters that a step leaves out still act in it, so that they only rest. What learns below the layers then rests
    * with the lowest of them, and the other steps run in parts that fit into the memory of the one in which most layers rest,
-   * but for a sixteenth. Default false.
+   * but for a quarter. Default false.
    */
   readonly staysActive?: boolean;
   /**

@@ -2,14 +2,14 @@ import { checkOptions, WHOLE_FROM_1 } from "./check-options";
 import type { LayerDropPolicy } from "./policy";
 
 export interface RestingOptions {
-  /** Number of the lowest layers that rest; at least one layer always learns. Default half of the model's, rounded down. */
+  /** Number of the lowest layers that rest; at least one layer always learns. Default all but the uppermost sixth. */
   readonly layers?: number;
-  /** Every so many steps, from the first one on, all layers learn. Default 3. */
+  /** Every so many steps, from the first one on, all layers learn. Default 2. */
   readonly every?: number;
 }
 
 /**
- * The adapters of the lower layers rest in most steps: they act, and do not learn. A policy of safetape's own. SAFE freezes layers for
+ * The adapters of all but the uppermost layers rest in every second step: they act, and do not learn. A policy of safetape's own. SAFE freezes layers for
  * good, the lowest first, after they have learned in the first part of a run; here they learn to its end, less often, so that a step
  * needs less for the same reason: neither the activations nor the backward pass below the lowest adapter that learns.
  *
@@ -17,10 +17,10 @@ export interface RestingOptions {
  * tensor's moments and its count of updates are those of the steps in which it learned.
  * @throws ConfigError for a number that is not a whole number from 1.
  */
-export function resting({ layers: count, every = 3 }: RestingOptions = {}): LayerDropPolicy {
+export function resting({ layers: count, every = 2 }: RestingOptions = {}): LayerDropPolicy {
   checkOptions("resting", { layers: count, every }, { layers: WHOLE_FROM_1, every: WHOLE_FROM_1 });
   const lowest = (layers: number): number[] => {
-    const length = Math.min(count ?? Math.floor(layers / 2), layers - 1);
+    const length = Math.min(count ?? layers - Math.ceil(layers / 6), layers - 1);
     return Array.from({ length }, (_, layer) => layer);
   };
   return {

@@ -335,14 +335,15 @@ describe("resting", () => {
     return Array.from({ length: 6 }, (_, step) => state.dropped({ step, ...run }));
   };
 
-  it("lets the lower half of the layers rest, in all steps but every third", () => {
-    expect(resting().variants(5)).toEqual([[0, 1]]);
-    expect(restsAt(resting(), 5)).toEqual([[], [0, 1], [0, 1], [], [0, 1], [0, 1]]);
+  it("lets all but the uppermost sixth of the layers rest in every second step", () => {
+    expect([4, 6, 12, 13].map((layers) => resting().variants(layers)[0]?.length)).toEqual([3, 5, 10, 10]);
+    expect(restsAt(resting(), 3)).toEqual([[], [0, 1], [], [0, 1], [], [0, 1]]);
     expect(resting().staysActive).toBe(true);
   });
 
   it("takes other numbers of layers and steps, and leaves at least one layer", () => {
-    expect(restsAt(resting({ layers: 9, every: 2 }), 3)).toEqual([[], [0, 1], [], [0, 1], [], [0, 1]]);
+    expect(restsAt(resting({ layers: 9, every: 3 }), 3)).toEqual([[], [0, 1], [0, 1], [], [0, 1], [0, 1]]);
+    expect(restsAt(resting({ layers: 1 }), 3)[1]).toEqual([0]);
     expect(restsAt(resting({ every: 1 }), 4), "every step").toEqual(Array(6).fill([]));
   });
 

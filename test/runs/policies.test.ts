@@ -292,7 +292,7 @@ describe("policies", () => {
       await bytesWith(never()),
     ];
     expect(rests).toBeLessThan(0.9 * all);
-    expect(rests).toBeLessThan(1.2 * freezes);
+    expect(rests).toBeLessThan(1.3 * freezes);
   });
 
   it("a run in which all would rest in the same step is refused", async () => {

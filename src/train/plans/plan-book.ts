@@ -271,7 +271,7 @@ export class PlanBook {
 
   /**
    * Rows that run at the same time in a step without these layers. Where adapters only rest, as many as can share the memory of the step
-   * in which most layers rest, but for a sixteenth: fewer rows have smaller buffers, which no longer take each other's place.
+   * in which most layers rest, but for a quarter: fewer rows have smaller buffers, which no longer take each other's place.
    */
   #rowsWithout(dropped: DroppedLayers, basis: Basis): number {
     const { rows } = basis.choice;
@@ -284,7 +284,7 @@ export class PlanBook {
       rows,
       variants.sets.reduce((a, b) => (b.length > a.length ? b : a), ALL_LAYERS),
     );
-    const limit = (1 + 1 / 16) * sumBytes(executorBytes([resting]));
+    const limit = 1.25 * sumBytes(executorBytes([resting]));
     const fits = (size: number): boolean => sumBytes(executorBytes([resting, planOf(size, dropped)])) <= limit;
     return halves(rows, rowsTogether).find(fits) ?? rowsTogether;
   }
