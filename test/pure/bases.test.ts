@@ -59,9 +59,12 @@ describe("vocabularies of the bases", () => {
   });
 });
 
-it("the base that ships has the weights that its record names", () => {
-  const record = readJson<{ readonly weights: string; readonly smoke: boolean }>("examples/bases/vit/base.json");
-  const sum = createHash("sha256").update(readFileSync("examples/bases/vit/model.safetensors")).digest("hex");
+it.each(["vit", "gpt2"])("the base that ships has the weights that its record names: %s", (kind) => {
+  const folder = `examples/bases/${kind}`;
+  const record = readJson<{ readonly weights: string; readonly smoke: boolean }>(`${folder}/base.json`);
+  const sum = createHash("sha256")
+    .update(readFileSync(`${folder}/model.safetensors`))
+    .digest("hex");
   expect([record.weights, record.smoke]).toEqual([sum, false]);
 });
 
