@@ -9,9 +9,10 @@ export interface RestingOptions {
 }
 
 /**
- * The adapters of all but the uppermost layers rest in every second step: they act, and do not learn. A policy of safetape's own. SAFE freezes layers for
- * good, the lowest first, after they have learned in the first part of a run; here they learn to its end, less often, so that a step
- * needs less for the same reason: neither the activations nor the backward pass below the lowest adapter that learns.
+ * The adapters of all but the uppermost layers rest in every second step: they act, and do not learn. A policy of safetape's own.
+ * SAFE freezes layers for good, the lowest first, after they have learned in the first part of a run; here they learn to its end,
+ * less often. A step in which they rest needs as little as after a freeze: neither the activations nor the backward pass below the
+ * lowest adapter that learns.
  *
  * A step in which all learn is divided into parts that fit into the memory of the others, so that the peak falls as well. A
  * tensor's moments and its count of updates are those of the steps in which it learned.
