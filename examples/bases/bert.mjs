@@ -16,10 +16,16 @@ import { wordPiece } from "./vocabulary.mjs";
 const LENGTH = 64;
 /** Shorter ones, most of them parts of SST-2's sentences, say little of the words that are masked. */
 const LEAST_WORDS = 8;
-/** Of a text's tokens. So small a model sees each text once, and learns more from it if more is predicted than BERT's 0.15. */
-const MASKED = 0.25;
+/**
+ * Of a text's tokens. So small a model sees each text once, and learns more from it if more is predicted than BERT's 0.15 (Wettig
+ * et al. 2023).
+ */
+const MASKED = 0.4;
 
-/** A BERT of 4 layers x 128 by masked language modelling, on WikiText-2 and the sentences of GLUE's training sets. */
+/**
+ * A ModernBERT of 4 layers x 128 by masked language modelling, on WikiText-2 and the sentences of GLUE's training sets. BERT itself, whose
+ * norms follow the residuals and whose positions are learnt, got no further in 2,982 steps than this in 400.
+ */
 export async function bert({ seed, smoke }) {
   const [wiki, glue] = [await readWikiText(), await readGlueSentences()];
   const files = wordPiece([...wiki.train, ...glue.sentences], 4096);
@@ -38,20 +44,14 @@ export async function bert({ seed, smoke }) {
   return {
     config: withHead(
       {
-        model_type: "bert",
+        model_type: "modernbert",
         vocab_size: tokenizer.vocabularySize,
         hidden_size: 128,
         num_hidden_layers: 4,
         num_attention_heads: 4,
-        intermediate_size: 512,
-        hidden_act: "gelu",
-        // So small a model on so few epochs does not overfit.
-        hidden_dropout_prob: 0,
-        attention_probs_dropout_prob: 0,
+        intermediate_size: 256,
         max_position_embeddings: 128,
-        type_vocab_size: 2,
-        initializer_range: 0.02,
-        layer_norm_eps: 1e-12,
+        local_attention: 16,
         pad_token_id: 0,
       },
       { task: "masked_lm" },
