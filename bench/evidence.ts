@@ -63,7 +63,7 @@ async function drawn(figure: Figure): Promise<string> {
   return `![${figure.title}](evidence/${figure.name}.svg)\n\n_${figure.caption}_`;
 }
 
-/** Ways to train one adapter, beside one of them. */
+/** The methods that train the same adapter as `beside.method`, each against that. */
 function besideTable({ beside, rows }: StudyEvidence, task: string): string {
   const rowOf = (method: string) => rows.find((row) => row.task === task && row.method === method)!;
   const reference = rowOf(beside!.method);

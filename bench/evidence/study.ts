@@ -33,7 +33,7 @@ export interface StudyEvidence {
   readonly rows: readonly StudyRow[];
   /** With the study's baseline. */
   readonly comparisons: readonly Comparison[];
-  /** Ways to train the adapter of a method, compared with that method; undefined for a study without it. */
+  /** The methods that train the same adapter as LoRA + SAFE, each against that; undefined for a study without it. */
   readonly beside: { readonly method: string; readonly comparisons: readonly Comparison[] } | undefined;
   readonly gpus: readonly CellResult["gpu"][];
   /** Commits of the code that began or continued it. */

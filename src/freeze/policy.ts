@@ -136,7 +136,7 @@ export interface LayerDropPolicy extends PolicyConfig {
    * with the lowest of them, and the other steps run in parts that fit into the memory of the one in which most layers rest,
    * but for a quarter. Default false.
    */
-  readonly staysActive?: boolean;
+  readonly adaptersAct?: boolean;
   /**
    * Every set of layers, but the empty one, that a step of a model with so many layers may leave out. A run plans a step
    * without each of them before it begins.

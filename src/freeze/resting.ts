@@ -26,7 +26,7 @@ export function resting({ layers: count, every = 2 }: RestingOptions = {}): Laye
   };
   return {
     kind: "layer_dropping",
-    staysActive: true,
+    adaptersAct: true,
     name: "resting",
     settings: { ...(count !== undefined && { layers: count }), every },
     variants: (layers) => (lowest(layers).length > 0 ? [lowest(layers)] : []),

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { adapterDrop, aflora, lora, sora } from "safetape";
+import { Batches } from "safetape/data";
+import type { Batch } from "safetape/data";
 import { MemoryBudgetError } from "safetape/engine";
 import type { Adapter } from "safetape";
 import { createModel } from "../../src/model/families";
@@ -7,6 +9,7 @@ import { DEFAULT_LIMITS } from "../../src/op/limits";
 import { executorBytes } from "../../src/run/footprint";
 import { sumBytes } from "../../src/gpu/ledger";
 import { adamW } from "../../src/optimizer/adamw";
+import type { Plan } from "../../src/tape/plan";
 import { groupOf } from "../../src/optimizer/settings";
 import { PlanBook } from "../../src/train/plans/plan-book";
 import type { PlanBookOptions } from "../../src/train/plans/plan-book";
@@ -18,16 +21,14 @@ import type { StepVariants } from "../../src/train/plans/step-variants";
 import { companionsOf } from "../../src/train/tensors/names";
 import { trainableSpecs } from "../../src/train/tensors/specs";
 import { failure } from "../support/failure";
-import { tiny } from "../support/tiny";
+import { tiny, tinySamples } from "../support/tiny";
 
 const model = createModel(tiny.bert());
 const limits = DEFAULT_LIMITS;
 
-const adapterOfRank2 = lora({ rank: 2 });
-
-/** Sets of layers that steps leave out. */
-const leftOut = (sets: readonly (readonly number[])[], staysActive = false): StepVariants =>
-  stepVariants({ ...adapterDrop(), variants: () => sets, staysActive }, model, adapterOfRank2)!;
+/** Sets of layers that steps with LoRA leave out. */
+const leftOut = (sets: readonly (readonly number[])[], adaptersAct = false): StepVariants =>
+  stepVariants({ ...adapterDrop(), variants: () => sets, adaptersAct }, model, lora({ rank: 2 }))!;
 
 /** The plans of an adapter's steps on batches of 4 rows and 16 tokens. */
 function bookOf(adapter: Adapter, options: Partial<PlanBookOptions> = {}): PlanBook {
@@ -87,6 +88,35 @@ describe("the plans of steps", () => {
     expect(book.plans).toHaveLength(3);
     expect([[], [0], [0, 1], [1]].map((dropped) => book.hasVariant(dropped))).toEqual([true, true, true, false]);
     expect(book.save().variants).toEqual([[], [0], [0, 1]]);
+  });
+});
+
+describe("steps in which adapters rest", () => {
+  const batch = (size: number): Batch =>
+    new Batches(tinySamples(size), { size, maxLength: 16, multiple: 16, labels: "class" }).next();
+  const bytes = (plans: readonly Plan[]): number => sumBytes(executorBytes(plans));
+
+  it("are whole; those in which all learn run in parts that fit beside them but for a quarter", () => {
+    const book = bookOf(lora({ rank: 2 }), { variants: leftOut([[0], [0, 1]], true) });
+    book.addShape({ size: 16, length: 16 });
+    const sizesOf = (dropped: readonly number[]): number[] =>
+      book.split(batch(16), dropped).map((part) => part.batch.size);
+    expect(sizesOf([0, 1])).toEqual([16]);
+    const all = sizesOf([]);
+    expect(all.length).toBeGreaterThan(1);
+    const resting = book.planFor(batch(16), false, [0, 1]);
+    const fits = (size: number): boolean =>
+      bytes([resting, book.planFor(batch(size), false)]) <= 1.25 * bytes([resting]);
+    expect([all[0]!, 2 * all[0]!].map(fits), "and no more parts than that takes").toEqual([true, false]);
+  });
+
+  it("have no gradient of what rests, though it acts", () => {
+    const book = bookOf(lora({ rank: 2 }), { variants: leftOut([[0, 1]], true) });
+    const [whole, resting] = [book.planFor(batch(4), false), book.planFor(batch(4), false, [0, 1])];
+    const isLow = (name: string): boolean => /layer\.[01]\./.test(name);
+    expect([...resting.gradients.keys()]).toEqual([...whole.gradients.keys()].filter((name) => !isLow(name)));
+    expect(resting.flops.forward).toBe(whole.flops.forward);
+    expect(resting.flops.backward).toBeLessThan(whole.flops.backward);
   });
 });
 

@@ -338,7 +338,7 @@ describe("resting", () => {
   it("lets all but the uppermost sixth of the layers rest in every second step", () => {
     expect([4, 6, 12, 13].map((layers) => resting().variants(layers)[0]?.length)).toEqual([3, 5, 10, 10]);
     expect(restsAt(resting(), 3)).toEqual([[], [0, 1], [], [0, 1], [], [0, 1]]);
-    expect(resting().staysActive).toBe(true);
+    expect(resting().adaptersAct).toBe(true);
   });
 
   it("takes other numbers of layers and steps, and leaves at least one layer", () => {

@@ -53,19 +53,19 @@ function checkMayFreeze({ policy, adapter, model }: TrainerOptions, live: Prefli
   );
 }
 
-/** @throws ConfigError for a policy that lets everything rest that learns at all. @param reached names of what learns. */
+/** @throws ConfigError for a policy that lets nothing rest, or all at once. @param reached names of what learns. */
 function checkMayRest(
   { policy, adapter }: TrainerOptions,
   reached: ReadonlySet<string>,
   variants?: StepVariants,
 ): void {
-  if (!variants?.stayActive) return;
-  const learnsIn = (dropped: readonly number[]): boolean =>
-    [...reached].some((name) => learnsWithout(dropped, name, variants));
-  if (variants.sets.every(learnsIn)) return;
+  if (!variants?.adaptersAct) return;
+  const learning = variants.sets.map((set) => [...reached].filter((name) => learnsWithout(set, name, variants)).length);
+  const least = Math.min(reached.size, ...learning);
+  if (0 < least && least < reached.size) return;
   throw new ConfigError(
-    `The policy ${policy?.name} lets all ${reached.size} tensors that ${adapter.kind} trains rest in the same step.`,
-    "Use an adapter with tensors in the layers that do not rest, or another policy.",
+    `The policy ${policy?.name} lets ${least === 0 ? "all" : "none"} of the ${reached.size} tensors that ${adapter.kind} trains rest.`,
+    "Use an adapter with tensors in the layers that rest and in others, or another policy.",
   );
 }
 
@@ -133,7 +133,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
   if (!["stop", "skip"].includes(onNotFinite)) {
     throw new ConfigError(`onNotFinite is ${JSON.stringify(onNotFinite)}.`, "Give stop or skip.");
   }
-  if (adapter.stack && options.policy?.kind === "layer_dropping" && !options.policy.staysActive) {
+  if (adapter.stack && options.policy?.kind === "layer_dropping" && !options.policy.adaptersAct) {
     throw new ConfigError(
       `${options.policy.name} leaves adapters out; in ${adapter.kind} they are part of how layers follow each other.`,
       "Use another policy, such as upperLayers(), or another adapter.",

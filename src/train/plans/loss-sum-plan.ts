@@ -5,6 +5,7 @@ import type { Plan } from "../../tape/plan";
 import { Recorder } from "../../tape/tape";
 import type { TrainerOptions } from "../options";
 import { LOSS } from "./optimizer-plan";
+import type { StepVariants } from "./step-variants";
 
 /** Input of the loss-sum plan: the sum of the losses of a step's earlier runs [1]. */
 export const LOSS_SO_FAR = "loss so far";
@@ -12,10 +13,8 @@ export const LOSS_SO_FAR = "loss so far";
 export const LOSS_OF_RUN = "loss of a run";
 
 /** Whether a step may consist of several runs, whose losses are summed. */
-export function sumsLosses(options: Pick<TrainerOptions, "accumulate" | "memory" | "policy">): boolean {
-  const { accumulate = 1, memory, policy } = options;
-  const isSplit = policy?.kind === "layer_dropping" && policy.staysActive;
-  return accumulate > 1 || memory?.microBatch !== undefined || isSplit === true;
+export function sumsLosses({ accumulate = 1, memory }: TrainerOptions, variants: StepVariants | undefined): boolean {
+  return accumulate > 1 || memory?.microBatch !== undefined || variants?.adaptersAct === true;
 }
 
 /** The plan that sums losses on the device, so that the update need not wait for the host. Its output is `LOSS`. */

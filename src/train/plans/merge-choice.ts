@@ -35,7 +35,7 @@ export function checkMergeOnFreeze({ adapter, policy, model: { model } }: Traine
   }
   if (policy?.kind === "structure_pruning") refuse(`${policy.name} masks what a LoRA is merged into`);
   if (policy?.kind === "layer_dropping") {
-    refuse(`${policy.name} ${policy.staysActive ? "freezes nothing" : "leaves LoRAs out that were merged"}`);
+    refuse(`${policy.name} ${policy.adaptersAct ? "freezes nothing" : "leaves LoRAs out that were merged"}`);
   }
   const tensors = mergedTensors(model, adapter);
   const packed = model.parameters.find(

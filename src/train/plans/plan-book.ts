@@ -276,14 +276,11 @@ export class PlanBook {
   #rowsWithout(dropped: DroppedLayers, basis: Basis): number {
     const { rows } = basis.choice;
     const { variants, rowsTogether = 1 } = this.options;
-    if (!variants?.stayActive) return rows;
-    const largest = this.#largestPart(basis.choice);
+    const most = this.#variants.reduce((a, b) => (b.length > a.length ? b : a));
+    if (!variants?.adaptersAct || variantKey(dropped) === variantKey(most)) return rows;
     const planOf = (size: number, layers: DroppedLayers): Plan =>
-      this.#planStep({ ...largest, size: Math.min(size, largest.size) }, basis, false, layers);
-    const resting = planOf(
-      rows,
-      variants.sets.reduce((a, b) => (b.length > a.length ? b : a), ALL_LAYERS),
-    );
+      this.#planStep(this.#largestPart(size), basis, false, layers);
+    const resting = planOf(rows, most);
     const limit = 1.25 * sumBytes(executorBytes([resting]));
     const fits = (size: number): boolean => sumBytes(executorBytes([resting, planOf(size, dropped)])) <= limit;
     return halves(rows, rowsTogether).find(fits) ?? rowsTogether;
@@ -338,9 +335,9 @@ export class PlanBook {
 
   /** FLOPs of the gradients of the largest batch, split as it is now. */
   get batchFlops(): number {
-    const rows = Math.min(this.largest.size, this.#rowsNow(ALL_LAYERS));
-    const { write, add } = this.#planned({ ...this.largest, size: rows }, ALL_LAYERS);
-    const parts = Math.ceil(this.largest.size / rows);
+    const part = this.#largestPart(this.#rowsNow(ALL_LAYERS));
+    const { write, add } = this.#planned(part, ALL_LAYERS);
+    const parts = Math.ceil(this.largest.size / part.size);
     return totalFlops(write) + Math.max(0, parts - 1) * totalFlops(add ?? write);
   }
 
@@ -362,7 +359,7 @@ export class PlanBook {
 
   #lowestDifferentiated(): number | undefined {
     const from = this.prefixLayer();
-    const { tape, loss, layers } = this.#trace(this.#largestPart(this.choice), ALL_LAYERS, this.#live, from);
+    const { tape, loss, layers } = this.#trace(this.#largestPart(this.choice.rows), ALL_LAYERS, this.#live, from);
     const withGradient = reach(tape, loss, this.#live);
     const differentiated = tape.nodes.filter((node) => withGradient.has(mainOutput(node)));
     const sections = new Set(differentiated.flatMap((node) => node.sections));
@@ -373,13 +370,13 @@ export class PlanBook {
   /** The plan that the largest shape would have with only these tensors live, for as many rows as then run together. */
   planWith(live: ReadonlySet<string>): Plan {
     const basis = this.#basisAfter(live);
-    return this.#planStep(this.#largestPart(basis.choice), basis, false, ALL_LAYERS);
+    return this.#planStep(this.#largestPart(this.#rowsWithout(ALL_LAYERS, basis)), basis, false, ALL_LAYERS);
   }
 
   /** What the largest shape keeps with only these tensors live, and for which gradient. */
   explain(live: ReadonlySet<string> = this.#live): Explanation {
     const basis = this.#basisAfter(live);
-    const part = this.#largestPart(basis.choice);
+    const part = this.#largestPart(this.#rowsWithout(ALL_LAYERS, basis));
     const { tape } = this.#trace(part, ALL_LAYERS, basis.live, this.prefixLayer(basis.live));
     const planned = this.#planStep(part, basis, false, ALL_LAYERS);
     const isReversible = planned.rebuilt.length > 0;
@@ -392,7 +389,7 @@ export class PlanBook {
     return [...new Map(parts.map((part) => [shapeKey(part), part])).values()];
   }
 
-  #largestPart({ rows }: StepChoice): BatchSize {
+  #largestPart(rows: number): BatchSize {
     const { largest } = this;
     return { ...largest, size: Math.min(largest.size, rows) };
   }
@@ -400,7 +397,7 @@ export class PlanBook {
   /** Whether a step has several runs, the later ones of which add to the gradients of the first. */
   #accumulates({ rows }: StepChoice): boolean {
     const { accumulates, variants } = this.options;
-    return accumulates || variants?.stayActive === true || this.#sizes.some(({ size }) => size > rows);
+    return accumulates || variants?.adaptersAct === true || this.#sizes.some(({ size }) => size > rows);
   }
 
   #planned(shape: BatchSize, dropped: DroppedLayers): ShapePlans {
@@ -430,7 +427,7 @@ export class PlanBook {
     rebuild = true,
   ): Plan {
     const { limits, activations = "f32", variants } = this.options;
-    const resting = variants?.stayActive ? variants : undefined;
+    const resting = variants?.adaptersAct ? variants : undefined;
     const { tape, loss } = this.#trace(shape, resting ? ALL_LAYERS : dropped, live, this.prefixLayer(live));
     return plan(tape, {
       outputs: { loss },

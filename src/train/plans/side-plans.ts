@@ -81,14 +81,15 @@ export function sidePlanOptions(
   pruning: PruningPlans | undefined,
 ): SidePlanOptions {
   const { model: loaded, adapter, policy } = options;
+  const variants = stepVariants(policy, loaded.model, adapter);
   return {
     planned,
     adapter,
     optimizer: optimizerOf(options.optimizer),
     statistics: statisticsOf(options),
     pruning,
-    sumsLosses: sumsLosses(options),
-    variants: stepVariants(policy, loaded.model, adapter),
+    sumsLosses: sumsLosses(options, variants),
+    variants,
     limits: loaded.engine.device.limits,
   };
 }

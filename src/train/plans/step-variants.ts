@@ -7,8 +7,8 @@ import type { DroppedLayers } from "./trace";
 /** The sets of layers that a run's steps leave out, in addition to the empty set. */
 export interface StepVariants {
   readonly sets: readonly DroppedLayers[];
-  /** Whether the adapters of these layers still act, as `LayerDropPolicy` says. */
-  readonly stayActive: boolean;
+  /** Whether the adapters of these layers still act, and only rest. */
+  readonly adaptersAct: boolean;
   /** Where each tensor that may learn acts, by name. */
   readonly places: ReadonlyMap<string, TensorPlace>;
 }
@@ -18,19 +18,15 @@ export function stepVariants(policy: Policy | undefined, model: Model, adapter: 
   if (policy?.kind !== "layer_dropping") return undefined;
   return {
     sets: policy.variants(model.layers),
-    stayActive: policy.staysActive ?? false,
+    adaptersAct: policy.adaptersAct ?? false,
     places: new Map([...trainableSpecs(model, adapter)].map(([name, { layer }]) => [name, layer])),
   };
 }
 
 /** Whether a tensor learns in a step that leaves these layers out. */
-export function learnsWithout(
-  dropped: DroppedLayers,
-  name: string,
-  { places, stayActive }: Pick<StepVariants, "places" | "stayActive">,
-): boolean {
+export function learnsWithout(dropped: DroppedLayers, name: string, { places, adaptersAct }: StepVariants): boolean {
   const place = places.get(name);
   // What learns below a layer that rests would need the activations of that layer too.
-  const layer = place === "below" && stayActive ? 0 : place;
+  const layer = place === "below" && adaptersAct ? 0 : place;
   return !(typeof layer === "number" && dropped.includes(layer));
 }

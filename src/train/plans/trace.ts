@@ -36,7 +36,7 @@ export interface TraceOptions {
   readonly from?: number;
 }
 
-/** A variant of a step: the layers, from 0, whose adapters are left out of it. They do not learn, and mostly do not act. */
+/** A variant of a step: the layers, from 0, whose adapters do not learn in it, and act only where the policy says so. */
 export type DroppedLayers = readonly number[];
 
 /** A key that is equal for equal layers in the same order. */
